@@ -1,0 +1,3 @@
+//! The `bessemer` program.
+
+fn main() {}

@@ -1,0 +1,154 @@
+//! One contract for every device Bessemer runs on: memory, kernels, queues, events.
+//!
+//! The vocabulary is Metal's, because Metal is the target; Vulkan and the CPU have an equivalent for each word.
+//! Everything above this crate works on `Arc<dyn Device>` and on the handles below, and knows no graphics API.
+//!
+//! Design choices:
+//!
+//! - The cut is made at the *device*, not at the operation. A device knows memory and launches; it does not know
+//!   what a matrix product is. A new kernel touches no trait of this crate.
+//! - Work is *recorded*, then *submitted*. An [`Encoder`] turns commands into a [`CommandBuffer`]; a
+//!   [`CommandBuffer`] may be submitted any number of times where [`Limits::resubmit`] says so.
+//! - *Submission order* on one queue is a promise: a submission starts after the one before it has finished.
+//!   Between queues, and towards the host, the only order is an [`Event`], a monotonic `u64`.
+//! - *Barriers are explicit*. Inside a command buffer, commands without a [`Encoder::barrier`] between them may run
+//!   at the same time or in any order. The CPU device checks the rule while recording and refuses a buffer that
+//!   breaks it, so that it is the validation layer of everything recorded above it.
+//! - *Errors are values*. A failed submission is a state of that submission ([`Submission::wait`]) and a poisoned
+//!   event; nothing aborts in a callback. Only a broken contract panics, through `contract_broken`.
+//! - Read-back goes through *completed* work: [`Device::read`] refuses a buffer that a pending submission writes.
+//!
+//! Life of a step, in call order: [`Device::create_heap`] and [`Device::create_buffer`] reserve memory;
+//! [`Device::create_pipeline`] makes a kernel launchable; [`Device::create_encoder`] → [`Encoder::dispatch`],
+//! [`Encoder::copy`], [`Encoder::barrier`] → [`Encoder::finish`] gives a command buffer;
+//! [`Device::submit`] hands it to a queue and gives a [`Submission`]; [`Submission::wait`] or an [`Event`] tells
+//! that it is done.
+//!
+//! Known gap: a [`Pipeline`] is made from a CPU function only; the WGSL forms join [`PipelineDesc`] together with
+//! the devices that run them.
+
+mod buffer;
+mod command;
+pub mod cpu;
+mod error;
+mod event;
+
+pub use buffer::{Buffer, BufferDesc, Heap, HeapDesc, Slice};
+pub use command::{Access, Binding, CommandBuffer, Dispatch, Encoder, Pipeline, PipelineDesc, Submission, Submit, Tiling};
+pub use error::{DeviceError, Result};
+pub use event::Event;
+
+use std::sync::Arc;
+
+/// Which queue of a device a submission goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QueueKind {
+    /// Runs dispatches and copies.
+    Compute,
+    /// Runs copies only, beside the compute queue.
+    Transfer,
+}
+
+/// The API behind a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// Threads of this process.
+    Cpu,
+    /// Accepts everything and executes nothing: for measuring what lies above.
+    Noop,
+}
+
+/// What a device is and what it can do; fixed for its life.
+#[derive(Clone, Debug)]
+pub struct DeviceInfo {
+    /// The name that its maker gave it.
+    pub name: String,
+    /// The API behind it.
+    pub backend: Backend,
+    /// What kernels are selected by.
+    pub limits: Limits,
+    /// Instruction-set extensions or GPU features in use, for reports.
+    pub features: Vec<String>,
+}
+
+/// Limits and capabilities that the layers above choose by.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes that the system recommends to use at most.
+    pub memory_budget: u64,
+    /// Largest size of one buffer in bytes.
+    pub max_buffer_size: u64,
+    /// Alignment in bytes of a buffer inside a heap and of a binding inside a buffer.
+    pub alignment: u64,
+    /// Host and device see the same memory.
+    pub unified_memory: bool,
+    /// A command buffer may be submitted more than once.
+    pub resubmit: bool,
+    /// Threads that execute a dispatch (CPU) or compute units (GPU).
+    pub workers: u32,
+}
+
+/// A device: memory, pipelines, recording, queues. Object safe; shared as `Arc<dyn Device>`.
+pub trait Device: Send + Sync + std::fmt::Debug {
+    /// What this device is.
+    fn info(&self) -> &DeviceInfo;
+
+    /// Bytes of device memory that live heaps and own buffers hold now.
+    fn allocated(&self) -> u64;
+
+    /// Reserves `desc.size` bytes in one piece.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`] when the system or the budget refuses.
+    fn create_heap(&self, desc: &HeapDesc<'_>) -> Result<Heap>;
+
+    /// Creates a buffer: in its own allocation, or placed in a heap at an offset. Contents are undefined.
+    /// Placed buffers may alias; keeping them apart in time is the caller's work.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], or [`DeviceError::Usage`] for a place outside the heap or off alignment.
+    fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<Buffer>;
+
+    /// Makes a kernel launchable.
+    ///
+    /// # Errors
+    /// [`DeviceError::Pipeline`] when the device cannot build it.
+    fn create_pipeline(&self, desc: &PipelineDesc) -> Result<Pipeline>;
+
+    /// Creates an event that stands at `initial`.
+    fn create_event(&self, initial: u64) -> Result<Event>;
+
+    /// Starts recording.
+    fn create_encoder(&self, label: &str) -> Result<Box<dyn Encoder>>;
+
+    /// Hands a command buffer to a queue. Returns at once.
+    ///
+    /// # Errors
+    /// [`DeviceError::Lost`] when the device runs nothing any more, [`DeviceError::Usage`] for a dispatch on the
+    /// transfer queue or a second submission where [`Limits::resubmit`] is false.
+    fn submit(&self, queue: QueueKind, submit: Submit<'_>) -> Result<Submission>;
+
+    /// Copies `data` into a buffer from the host. The buffer must not be in use by a pending submission.
+    ///
+    /// # Errors
+    /// [`DeviceError::Usage`] when the range lies outside the buffer or the buffer is in use.
+    fn write(&self, slice: &Slice, data: &[u8]) -> Result<()>;
+
+    /// Copies a buffer's bytes to the host. No pending submission may write the buffer.
+    ///
+    /// # Errors
+    /// As [`Device::write`].
+    fn read(&self, slice: &Slice, data: &mut [u8]) -> Result<()>;
+}
+
+/// Every device that this process could use, best first.
+pub fn devices() -> Vec<Arc<dyn Device>> {
+    vec![]
+}
+
+/// A caller broke the contract of this crate in a way that no value can express.
+#[cold]
+#[track_caller]
+pub(crate) fn contract_broken(rule: &str) -> ! {
+    panic!("hal contract broken: {rule}")
+}

@@ -1,0 +1,1 @@
+//! Every kernel: what it computes, for which shapes, on which device.

@@ -1,0 +1,1 @@
+//! Recording, hazards, workspaces: what lies between a model and a device.

@@ -1,0 +1,1 @@
+//! Checkpoints: safetensors, quantised formats, where models come from.
