@@ -1,0 +1,117 @@
+//! The recorder: operations in, a submitted step out.
+
+use std::sync::Arc;
+
+use bessemer_hal::{Buffer, Encoder, QueueKind, Result, Slice, Submit};
+use bessemer_kernels::Op;
+use bytemuck::NoUninit;
+
+use crate::{HazardTracker, Runtime, Step, Workspace};
+
+/// Records one step: transient memory, per-step data, operations in order.
+pub struct Recorder<'r> {
+    runtime: &'r Runtime,
+    label: String,
+    encoder: Box<dyn Encoder>,
+    hazards: HazardTracker,
+    operations: usize,
+    borrowed: Borrowed,
+}
+
+/// Buffers lent by the workspace; they return when this is dropped.
+pub(crate) struct Borrowed {
+    workspace: Arc<Workspace>,
+    buffers: Vec<Buffer>,
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.workspace.release(self.buffers.drain(..));
+    }
+}
+
+impl<'r> Recorder<'r> {
+    pub(crate) fn new(runtime: &'r Runtime, label: &str) -> Result<Self> {
+        Ok(Self {
+            runtime,
+            label: label.to_owned(),
+            encoder: runtime.device().create_encoder(label)?,
+            hazards: HazardTracker::new(),
+            operations: 0,
+            borrowed: Borrowed { workspace: runtime.workspace().clone(), buffers: Vec::new() },
+        })
+    }
+
+    /// The runtime that it records for.
+    pub fn runtime(&self) -> &'r Runtime {
+        self.runtime
+    }
+
+    /// Memory for this step alone; its contents are undefined until an operation writes them.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn transient(&mut self, label: &str, bytes: usize) -> Result<Slice> {
+        let buffer = self.borrowed.workspace.acquire(label, bytes as u64)?;
+        self.borrowed.buffers.push(buffer.clone());
+        buffer.slice(0, bytes as u64)
+    }
+
+    /// Data of this step: a buffer that holds `data` when the step runs.
+    ///
+    /// # Errors
+    /// When the device has no memory.
+    pub fn input<T: NoUninit>(&mut self, label: &str, data: &[T]) -> Result<Slice> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let slice = self.transient(label, bytes.len())?;
+        self.runtime.device().write(&slice, bytes)?;
+        Ok(slice)
+    }
+
+    /// Records an operation, behind a barrier where it needs one.
+    ///
+    /// # Errors
+    /// When its buffers do not fit its shapes.
+    pub fn record(&mut self, op: &impl Op) -> Result<()> {
+        let dispatch = op.dispatch(self.runtime.catalog())?;
+        if self.hazards.needs_barrier(dispatch.bindings.iter().map(|b| (&b.slice, b.writes()))) {
+            self.encoder.barrier();
+        }
+        self.operations += 1;
+        self.encoder.dispatch(&dispatch)
+    }
+
+    /// Records a copy of `from` to `to`, equal in size.
+    ///
+    /// # Errors
+    /// When the sizes differ or the ranges overlap.
+    pub fn copy(&mut self, from: &Slice, to: &Slice) -> Result<()> {
+        if self.hazards.needs_barrier([(from, false), (to, true)].into_iter()) {
+            self.encoder.barrier();
+        }
+        self.operations += 1;
+        self.encoder.copy(from, to)
+    }
+
+    /// Operations recorded so far.
+    pub fn operations(&self) -> usize {
+        self.operations
+    }
+
+    /// Barriers that these needed.
+    pub fn barriers(&self) -> u64 {
+        self.hazards.barriers()
+    }
+
+    /// Ends recording and submits to the compute queue.
+    ///
+    /// # Errors
+    /// When the device refuses the submission.
+    pub fn submit(self) -> Result<Step> {
+        let commands = self.encoder.finish()?;
+        let device = self.runtime.device();
+        let submission = device.submit(QueueKind::Compute, Submit::new(&commands))?;
+        tracing::trace!(label = self.label, operations = self.operations, "submitted");
+        Ok(Step::new(device.clone(), submission, self.borrowed))
+    }
+}
