@@ -13,8 +13,10 @@
 //!   parameters hold shapes only.
 
 pub mod catalog;
+pub mod isa;
 pub mod linear;
 pub mod view;
 
 pub use catalog::{Catalog, Kernel, Op};
+pub use isa::Isa;
 pub use view::{Activations, QuantisedRows, View};
