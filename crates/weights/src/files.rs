@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::folder::FolderSource;
-use crate::{Result, TensorSource, WeightsError, embedded};
+use crate::{Result, TensorSource, WeightsError, embedded, synth};
 
 /// How to open a model.
 #[derive(Clone, Default)]
@@ -44,9 +44,12 @@ pub struct ModelFiles {
 
 impl ModelFiles {
     /// Opens `default`, `storyteller`, `storyteller-draft`, `synth:SHAPE[:FORMAT]`, a folder, or `org/name[@revision]`.
-    pub fn open(name: &str, _options: &OpenOptions) -> Result<Self> {
+    pub fn open(name: &str, options: &OpenOptions) -> Result<Self> {
         if let Some(model) = embedded::find(name) {
             return model.open();
+        }
+        if let Some(synthetic) = name.strip_prefix("synth:") {
+            return synth::open(synthetic, options.seed);
         }
         let path = folder_path(name);
         if path.is_dir() {
