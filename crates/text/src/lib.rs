@@ -1,1 +1,18 @@
-//! Tokenizer, chat templates, incremental detokenizer.
+//! Text on both sides of the engine: tokenizer, chat templates, incremental detokenizer.
+//!
+//! - **Leaf**: knows files' bytes, strings and token ids; nothing of models, devices or HTTP.
+//! - **Foreign formats stay foreign**: `tokenizer.json` is read by Hugging Face's own `tokenizers` crate and templates
+//!   by `minijinja`; what this crate adds is the behaviour around them that `transformers` has and they lack.
+//! - **Hostile input is an error**: tokenizer files and templates come from strangers. Parsing, work and output are
+//!   bounded, and a panic inside a foreign parser becomes a typed error.
+//!
+//! Known gap: a template may still build a very large *intermediate* string (doubling one in a loop), because the
+//! template engine offers no hook on concatenation; only the number of steps and the final output are bounded.
+
+mod chat_template;
+mod detokenizer;
+mod tokenizer;
+
+pub use chat_template::{ChatInput, ChatTemplate, TemplateError, TokenStrings};
+pub use detokenizer::Detokenizer;
+pub use tokenizer::{SpecialTokens, Specials, Tokenizer, TokenizerError};
