@@ -1,0 +1,31 @@
+//! What every operation checks before it is recorded: that its buffers are as large as its shapes say.
+
+use bessemer_hal::{DeviceError, Result, Slice};
+
+/// Refuses `slice`, operand `name` of `op`, unless it holds `shape` elements of type `T`.
+pub(crate) fn holds<T>(op: &str, name: &str, slice: &Slice, shape: &[usize]) -> Result<()> {
+    let needed = shape.iter().try_fold(size_of::<T>(), |bytes, &n| bytes.checked_mul(n));
+    if needed.is_some_and(|needed| needed as u64 <= slice.size()) {
+        return Ok(());
+    }
+    Err(DeviceError::Usage(format!(
+        "{op}: {name} must hold {shape:?} elements of {} bytes, but its slice of buffer '{}' has {} bytes; \
+         give it a larger slice or a smaller shape",
+        size_of::<T>(),
+        slice.buffer().label(),
+        slice.size()
+    )))
+}
+
+/// Refuses a shape that breaks `rule`.
+pub(crate) fn rule(op: &str, holds: bool, rule: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(DeviceError::Usage(format!("{op}: {}", rule()))) }
+}
+
+/// Rows per workgroup when `rows` rows are shared by `workers` and one row costs about `row_elements` steps: enough
+/// that a workgroup is worth waking, and a few workgroups for each worker.
+pub(crate) fn rows_per_group(rows: usize, row_elements: usize, workers: usize) -> usize {
+    const WORTH_WAKING: usize = 8192;
+    let least = WORTH_WAKING.div_ceil(row_elements.max(1));
+    rows.div_ceil(4 * workers.max(1)).max(least).clamp(1, rows.max(1))
+}
