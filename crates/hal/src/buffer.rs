@@ -151,7 +151,6 @@ impl Slice {
     /// Whether both lie in one buffer and share a byte.
     pub fn overlaps(&self, other: &Slice) -> bool {
         self.buffer.id == other.buffer.id
-            && self.offset < other.offset + other.size
-            && other.offset < self.offset + self.size
+            && self.offset.max(other.offset) < (self.offset + self.size).min(other.offset + other.size)
     }
 }

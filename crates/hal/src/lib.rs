@@ -32,9 +32,15 @@ mod command;
 pub mod cpu;
 mod error;
 mod event;
+mod monitor;
+pub mod noop;
+mod submission;
 
 pub use buffer::{Buffer, BufferDesc, Heap, HeapDesc, Slice};
-pub use command::{Access, Binding, CommandBuffer, Dispatch, Encoder, Pipeline, PipelineDesc, Submission, Submit, Tiling};
+pub use command::{
+    Access, Binding, CommandBuffer, Dispatch, Encoder, Pipeline, PipelineDesc, Submission, Submit, Tiling,
+    Timing,
+};
 pub use error::{DeviceError, Result};
 pub use event::Event;
 
@@ -141,9 +147,9 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     fn read(&self, slice: &Slice, data: &mut [u8]) -> Result<()>;
 }
 
-/// Every device that this process could use, best first.
+/// Every device that this process could use, best first, each started with its defaults.
 pub fn devices() -> Vec<Arc<dyn Device>> {
-    vec![]
+    vec![cpu::CpuDevice::new(&cpu::CpuOptions::default())]
 }
 
 /// A caller broke the contract of this crate in a way that no value can express.
