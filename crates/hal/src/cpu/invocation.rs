@@ -121,7 +121,7 @@ impl<'a, T> Tile<'a, T> {
     /// When the columns leave the row.
     pub fn from_slice(matrix: &'a mut [T], stride: usize, cols: std::ops::Range<usize>) -> Self {
         assert!(cols.start <= cols.end && cols.end <= stride, "columns {cols:?} leave a row of {stride}");
-        let rows = if stride == 0 { 0 } else { matrix.len() / stride };
+        let rows = matrix.len().checked_div(stride).unwrap_or(0);
         Self {
             // SAFETY: the first column of the first row lies inside the matrix, or the tile is empty.
             ptr: if rows == 0 { matrix.as_mut_ptr() } else { unsafe { matrix.as_mut_ptr().add(cols.start) } },

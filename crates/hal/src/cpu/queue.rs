@@ -1,7 +1,7 @@
 //! A queue: one thread that takes submissions in order.
 //!
-//! - A submission *waits* for its events, *runs*, becomes *complete*, then *signals*. When a waiter learns of the
-//!   completion, the buffers are already free for the host.
+//! - A submission *waits* for its events, *runs*, lets its memory go, *signals*, then is *complete*. So whoever learns
+//!   of the end finds the buffers free for the host, and whoever learns of the completion finds the events raised.
 //! - A failed submission fails its signal events with the same error, so that a chain of submissions ends in errors
 //!   instead of waiting for ever.
 //! - *Closing*: what runs is finished, what has not started fails with [`DeviceError::Lost`].
@@ -113,13 +113,13 @@ fn perform(job: Job, shared: &Shared, executor: &mut Executor) {
     });
     shared.in_use.end(id);
     drop(list);
-    state.complete(outcome.clone());
     for (event, value) in signal {
         match &outcome {
             Ok(_) => event.state.signal(value),
             Err(error) => event.state.fail(value, error.clone()),
         }
     }
+    state.complete(outcome);
 }
 
 fn wait_for(events: &[(Event, u64)], shared: &Shared) -> Result<()> {
