@@ -16,6 +16,10 @@ pub struct Recorder<'r> {
     hazards: HazardTracker,
     operations: usize,
     borrowed: Borrowed,
+    /// Indices into the borrowed buffers that an ended scope left for the next one.
+    spare: Vec<usize>,
+    /// Indices taken since the open scope began.
+    scope: Vec<usize>,
 }
 
 /// Buffers lent by the workspace; they return when this is dropped.
@@ -39,6 +43,8 @@ impl<'r> Recorder<'r> {
             hazards: HazardTracker::new(),
             operations: 0,
             borrowed: Borrowed { workspace: runtime.workspace().clone(), buffers: Vec::new() },
+            spare: Vec::new(),
+            scope: Vec::new(),
         })
     }
 
@@ -52,9 +58,30 @@ impl<'r> Recorder<'r> {
     /// # Errors
     /// When the device has no memory.
     pub fn transient(&mut self, label: &str, bytes: usize) -> Result<Slice> {
-        let buffer = self.borrowed.workspace.acquire(label, bytes as u64)?;
-        self.borrowed.buffers.push(buffer.clone());
-        buffer.slice(0, bytes as u64)
+        let bucket = Workspace::bucket(bytes as u64);
+        let buffers = &mut self.borrowed.buffers;
+        let index = match self.spare.iter().rposition(|index| buffers[*index].size() == bucket) {
+            Some(at) => self.spare.swap_remove(at),
+            None => {
+                buffers.push(self.borrowed.workspace.acquire(label, bytes as u64)?);
+                buffers.len() - 1
+            }
+        };
+        self.scope.push(index);
+        self.borrowed.buffers[index].slice(0, bytes as u64)
+    }
+
+    /// Records what `body` records; the transient memory it takes is taken again by what comes after it. Nothing of it
+    /// may be used outside. The hazard tracker keeps the users of one buffer apart.
+    ///
+    /// # Errors
+    /// Those of `body`.
+    pub fn scoped<T, E>(&mut self, body: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        let outer = std::mem::take(&mut self.scope);
+        let outcome = body(self);
+        let inner = std::mem::replace(&mut self.scope, outer);
+        self.spare.extend(inner);
+        outcome
     }
 
     /// Data of this step: a buffer that holds `data` when the step runs.

@@ -39,12 +39,17 @@ impl Workspace {
         Self { device, state: Mutex::default() }
     }
 
+    /// The size of the buffer that is lent for `bytes`.
+    pub fn bucket(bytes: u64) -> u64 {
+        bytes.max(SMALLEST).next_power_of_two()
+    }
+
     /// A buffer of at least `bytes`; its contents are undefined.
     ///
     /// # Errors
     /// When its bucket is empty and the device has no memory.
     pub fn acquire(&self, label: &str, bytes: u64) -> Result<Buffer> {
-        let bucket = bytes.max(SMALLEST).next_power_of_two();
+        let bucket = Self::bucket(bytes);
         let mut state = self.lock();
         let buffer = match state.free.get_mut(&bucket).and_then(Vec::pop) {
             Some(buffer) => buffer,

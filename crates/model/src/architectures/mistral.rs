@@ -1,0 +1,22 @@
+//! Mistral: as Llama without biases, and every layer sees a sliding window.
+
+use crate::Result;
+use crate::layers::attention::{Attention, AttentionBias, AttentionSpec, HeadNorm};
+use crate::layers::decoder::{Decoder, DecoderLayer, FeedForward};
+use crate::layers::mlp::Mlp;
+use crate::loader::Loader;
+
+pub(super) fn load(loader: &Loader<'_>) -> Result<Decoder> {
+    let config = loader.config;
+    Decoder::load(loader, |prefix, layer| {
+        let attention = AttentionSpec {
+            bias: AttentionBias::None,
+            head_norm: HeadNorm::None,
+            window: config.windows[layer],
+        };
+        Ok(DecoderLayer {
+            attention: Attention::load(loader, prefix, attention)?,
+            feed_forward: FeedForward::Dense(Mlp::load(loader, prefix, false)?),
+        })
+    })
+}

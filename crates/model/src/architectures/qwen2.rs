@@ -1,0 +1,22 @@
+//! Qwen 2 and 2.5: biases on q, k and v; the upper layers may slide.
+
+use crate::Result;
+use crate::layers::attention::{Attention, AttentionBias, AttentionSpec, HeadNorm};
+use crate::layers::decoder::{Decoder, DecoderLayer, FeedForward};
+use crate::layers::mlp::Mlp;
+use crate::loader::Loader;
+
+pub(super) fn load(loader: &Loader<'_>) -> Result<Decoder> {
+    let config = loader.config;
+    Decoder::load(loader, |prefix, layer| {
+        let attention = AttentionSpec {
+            bias: AttentionBias::Qkv,
+            head_norm: HeadNorm::None,
+            window: config.windows[layer],
+        };
+        Ok(DecoderLayer {
+            attention: Attention::load(loader, prefix, attention)?,
+            feed_forward: FeedForward::Dense(Mlp::load(loader, prefix, false)?),
+        })
+    })
+}

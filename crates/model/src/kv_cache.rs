@@ -1,0 +1,61 @@
+//! Keys and values of all layers, in blocks.
+
+use bessemer_hal::Slice;
+use bessemer_kernels::rope::KvType;
+use bessemer_runtime::Runtime;
+
+use crate::{KvPrecision, ModelConfig, Result};
+
+/// Keys and values of all layers: `blocks × block_size` rows of `kv_heads · head_dim` elements each.
+#[derive(Debug)]
+pub struct KvCache {
+    pub(crate) layers: Vec<KvLayer>,
+    pub(crate) kv_type: KvType,
+    pub(crate) block_size: usize,
+    pub(crate) rows: usize,
+    bytes: u64,
+}
+
+/// One layer's part.
+#[derive(Debug)]
+pub(crate) struct KvLayer {
+    pub(crate) keys: Slice,
+    pub(crate) values: Slice,
+}
+
+impl KvCache {
+    pub(crate) fn new(
+        runtime: &Runtime,
+        config: &ModelConfig,
+        precision: KvPrecision,
+        blocks: usize,
+        block_size: usize,
+    ) -> Result<Self> {
+        let rows = blocks * block_size;
+        let bytes = (rows * config.kv_heads * config.head_dim * precision.bytes()) as u64;
+        let layers = (0..config.layers)
+            .map(|layer| {
+                Ok(KvLayer {
+                    keys: runtime.allocate(&format!("keys.{layer}"), bytes)?,
+                    values: runtime.allocate(&format!("values.{layer}"), bytes)?,
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { layers, kv_type: precision.kv_type(), block_size, rows, bytes: bytes * 2 * config.layers as u64 })
+    }
+
+    /// Tokens of a block.
+    pub fn block_size(&self) -> usize {
+        self.block_size
+    }
+
+    /// Blocks.
+    pub fn blocks(&self) -> usize {
+        self.rows / self.block_size
+    }
+
+    /// Device memory of all layers.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}

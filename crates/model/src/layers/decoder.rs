@@ -1,0 +1,128 @@
+//! The decoder: embedding, layers, output.
+
+use bessemer_hal::Slice;
+use bessemer_kernels::gather::GatherRows;
+use bessemer_kernels::linear::{Embedding, Output};
+use bessemer_kernels::rope::{RopeTable, inv_freq};
+use bessemer_runtime::Recorder;
+
+use crate::batch::Batch;
+use crate::kv_cache::KvCache;
+use crate::layers::attention::{Attention, AttentionStep};
+use crate::layers::linear::Linear;
+use crate::layers::mlp::Mlp;
+use crate::layers::moe::Moe;
+use crate::layers::norm::Norm;
+use crate::loader::{Loader, Matrix};
+use crate::{ModelConfig, ModelError, Result};
+
+/// A whole network.
+pub(crate) struct Decoder {
+    embed_tokens: Matrix,
+    layers: Vec<DecoderLayer>,
+    norm: Norm,
+    lm_head: Linear,
+    inv_freq: Slice,
+    attention_factor: f32,
+}
+
+/// One layer of it.
+pub(crate) struct DecoderLayer {
+    pub(crate) attention: Attention,
+    pub(crate) feed_forward: FeedForward,
+}
+
+/// The second half of a layer.
+pub(crate) enum FeedForward {
+    Dense(Mlp),
+    Sparse(Box<Moe>),
+}
+
+impl Decoder {
+    /// Loads what all architectures share; `layer` loads layer `index` under its prefix.
+    pub(crate) fn load(
+        loader: &Loader<'_>,
+        layer: impl Fn(&str, usize) -> Result<DecoderLayer>,
+    ) -> Result<Self> {
+        let config = loader.config;
+        let embed_tokens = loader.matrix("model.embed_tokens", config.vocab_size, config.hidden_size)?;
+        let layers = (0..config.layers)
+            .map(|index| layer(&format!("model.layers.{index}"), index))
+            .collect::<Result<Vec<_>>>()?;
+        let lm_head = match config.tied {
+            true => Linear::new(embed_tokens.clone(), None, loader.options.activations),
+            false => Linear::load(loader, "lm_head", config.vocab_size, config.hidden_size, false)?,
+        };
+        let rope = &config.rope;
+        let (frequencies, attention_factor) = inv_freq(&rope.scaling, rope.theta, rope.rotated, config.context);
+        Ok(Self {
+            embed_tokens,
+            layers,
+            norm: Norm::load(loader, "model.norm", config.hidden_size)?,
+            lm_head,
+            inv_freq: loader.runtime.upload("inv_freq", &frequencies)?,
+            attention_factor,
+        })
+    }
+
+    /// Records the whole network; f32 logits [wanted, vocabulary].
+    pub(crate) fn encode(
+        &self,
+        recorder: &mut Recorder<'_>,
+        config: &ModelConfig,
+        batch: &Batch,
+        kv: &KvCache,
+    ) -> Result<Slice> {
+        if kv.layers.len() != self.layers.len() {
+            return Err(ModelError::Batch(format!(
+                "the cache has {} layers, the network {}",
+                kv.layers.len(),
+                self.layers.len()
+            )));
+        }
+        let (rows, hidden, rot) = (batch.rows, config.hidden_size, config.rope.rotated);
+
+        let x = recorder.transient("x", rows * hidden * 4)?; // [rows, hidden]
+        recorder.record(&Embedding {
+            layout: self.embed_tokens.layout,
+            table: self.embed_tokens.packed.clone(),
+            ids: batch.input_ids.clone(),
+            out: x.clone(),
+            rows,
+        })?;
+        let rope_table = recorder.transient("rope_table", rows * rot * 4)?; // [rows, rot]
+        recorder.record(&RopeTable {
+            positions: batch.positions.clone(),
+            inv_freq: self.inv_freq.clone(),
+            attention_factor: self.attention_factor,
+            out: rope_table.clone(),
+            rows,
+            rot,
+        })?;
+
+        for (index, layer) in self.layers.iter().enumerate() {
+            let step = AttentionStep { config, batch, kv, layer: index, rope_table: &rope_table, x: &x };
+            recorder.scoped(|recorder| layer.attention.encode(recorder, &step))?;
+            recorder.scoped(|recorder| match &layer.feed_forward {
+                FeedForward::Dense(mlp) => mlp.encode(recorder, &x, rows),
+                FeedForward::Sparse(moe) => moe.encode(recorder, &x, rows),
+            })?;
+        }
+
+        let wanted = batch.wanted;
+        let last = recorder.transient("last_hidden", wanted * hidden * 4)?; // [wanted, hidden]
+        let logits = recorder.transient("logits", wanted * config.vocab_size * 4)?; // [wanted, vocabulary]
+        if wanted > 0 {
+            recorder.record(&GatherRows {
+                x,
+                indices: batch.logit_rows.clone(),
+                out: last.clone(),
+                n: wanted,
+                dim: hidden,
+            })?;
+            let normed = self.norm.encode(recorder, &last, wanted, self.lm_head.input())?;
+            self.lm_head.encode(recorder, &normed, wanted, &logits, Output::Store)?;
+        }
+        Ok(logits)
+    }
+}

@@ -1,0 +1,210 @@
+//! Linear layers: quantisation is their property, not the network's.
+
+use bessemer_hal::Slice;
+use bessemer_kernels::linear::{Linear as LinearOp, Output, Quantise};
+use bessemer_kernels::{Activations, QuantisedRows, View};
+use bessemer_runtime::Recorder;
+
+use crate::Result;
+use crate::loader::{Loader, Matrix};
+use crate::options::ActivationMode;
+
+/// The activations that a layer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// f32.
+    F32,
+    /// int8 with one scale per so many columns.
+    Int8 {
+        /// Columns that share a scale.
+        group: usize,
+    },
+}
+
+/// Memory of one step for `rows × dim` activations.
+pub(crate) fn activations(
+    recorder: &mut Recorder<'_>,
+    rows: usize,
+    dim: usize,
+    input: Input,
+) -> Result<Activations> {
+    Ok(match input {
+        Input::F32 => Activations::F32(recorder.transient("activations", rows * dim * 4)?),
+        Input::Int8 { group } => {
+            let groups = dim.div_ceil(group);
+            Activations::Int8(QuantisedRows {
+                codes: recorder.transient("activation_codes", rows * dim)?,
+                scales: recorder.transient("activation_scales", rows * groups * 4)?,
+                sums: recorder.transient("activation_sums", rows * groups * 4)?,
+                group,
+            })
+        }
+    })
+}
+
+/// `y = x Wᵀ + b`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(crate) matrix: Matrix,
+    bias: Option<Slice>,
+    input: Input,
+}
+
+impl Linear {
+    pub(crate) fn load(loader: &Loader<'_>, prefix: &str, out: usize, inp: usize, bias: bool) -> Result<Self> {
+        let matrix = loader.matrix(prefix, out, inp)?;
+        let bias = loader.vector_if(bias, &format!("{prefix}.bias"), out)?;
+        Ok(Self::new(matrix, bias, loader.options.activations))
+    }
+
+    pub(crate) fn new(matrix: Matrix, bias: Option<Slice>, mode: ActivationMode) -> Self {
+        let input = input_of(&matrix, mode);
+        Self { matrix, bias, input }
+    }
+
+    /// The activations that it takes.
+    pub(crate) fn input(&self) -> Input {
+        self.input
+    }
+
+    /// Writes, or adds to, `y` [rows, out].
+    pub(crate) fn encode(
+        &self,
+        recorder: &mut Recorder<'_>,
+        x: &Activations,
+        rows: usize,
+        y: &Slice,
+        output: Output,
+    ) -> Result<()> {
+        recorder.record(&LinearOp {
+            layout: self.matrix.layout,
+            weights: self.matrix.packed.clone(),
+            x: x.clone(),
+            bias: self.bias.clone(),
+            y: y.clone(),
+            rows,
+            output,
+        })?;
+        Ok(())
+    }
+}
+
+/// What a matrix takes under `mode`.
+pub(crate) fn input_of(matrix: &Matrix, mode: ActivationMode) -> Input {
+    match mode {
+        ActivationMode::Auto | ActivationMode::Int8 if matrix.layout.is_quantised() => {
+            Input::Int8 { group: matrix.layout.block() }
+        }
+        _ => Input::F32,
+    }
+}
+
+/// Several linear layers over one input (q, k, v; gate, up): one launch where their encodings allow it.
+#[derive(Debug)]
+pub(crate) enum Fused {
+    /// All outputs side by side in one matrix.
+    One {
+        linear: Linear,
+        outs: Vec<usize>,
+    },
+    /// A launch each.
+    Each(Vec<(Linear, usize)>),
+}
+
+impl Fused {
+    /// `parts` are (name under `prefix`, outputs).
+    pub(crate) fn load(
+        loader: &Loader<'_>,
+        prefix: &str,
+        parts: &[(&str, usize)],
+        inp: usize,
+        bias: bool,
+    ) -> Result<Self> {
+        let names: Vec<(String, usize)> = parts.iter().map(|(part, out)| (format!("{prefix}.{part}"), *out)).collect();
+        let borrowed: Vec<(&str, usize)> = names.iter().map(|(name, out)| (name.as_str(), *out)).collect();
+        if let Some(matrix) = loader.fused(&borrowed, inp)? {
+            let bias = match bias {
+                true => {
+                    let mut values = Vec::new();
+                    for (name, out) in &borrowed {
+                        values.extend(loader.weights.vector(&format!("{name}.bias"), *out)?);
+                    }
+                    Some(loader.runtime.upload("bias", &values)?)
+                }
+                false => None,
+            };
+            let linear = Linear::new(matrix, bias, loader.options.activations);
+            return Ok(Self::One { linear, outs: parts.iter().map(|(_, out)| *out).collect() });
+        }
+        let each = borrowed
+            .iter()
+            .map(|(name, out)| Ok((Linear::load(loader, name, *out, inp, bias)?, *out)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self::Each(each))
+    }
+
+    /// The activations that it takes: f32 when its parts take different ones, which are then made from it.
+    pub(crate) fn input(&self) -> Input {
+        match self {
+            Self::One { linear, .. } => linear.input(),
+            Self::Each(parts) => match parts.first() {
+                Some((first, _)) if parts.iter().all(|(l, _)| l.input() == first.input()) => first.input(),
+                _ => Input::F32,
+            },
+        }
+    }
+
+    /// Computes all parts; a view of each, in order.
+    pub(crate) fn encode(
+        &self,
+        recorder: &mut Recorder<'_>,
+        x: &Activations,
+        rows: usize,
+        inp: usize,
+    ) -> Result<Vec<View>> {
+        match self {
+            Self::One { linear, outs } => {
+                let stride: usize = outs.iter().sum();
+                let y = recorder.transient("fused_linear", rows * stride * 4)?;
+                linear.encode(recorder, x, rows, &y, Output::Store)?;
+                let mut offset = 0;
+                Ok(outs
+                    .iter()
+                    .map(|out| {
+                        offset += out;
+                        View { slice: y.clone(), stride, offset: offset - out }
+                    })
+                    .collect())
+            }
+            Self::Each(parts) => parts
+                .iter()
+                .map(|(linear, out)| {
+                    let y = recorder.transient("linear", rows * out * 4)?;
+                    let own = convert(recorder, x, rows, inp, linear.input())?;
+                    linear.encode(recorder, &own, rows, &y, Output::Store)?;
+                    Ok(View::dense(y, *out))
+                })
+                .collect(),
+        }
+    }
+}
+
+/// `x` as `input` wants it: itself, or quantised.
+pub(crate) fn convert(
+    recorder: &mut Recorder<'_>,
+    x: &Activations,
+    rows: usize,
+    dim: usize,
+    input: Input,
+) -> Result<Activations> {
+    match (x, input) {
+        (Activations::F32(slice), Input::Int8 { .. }) => {
+            let out = activations(recorder, rows, dim, input)?;
+            if let Activations::Int8(quantised) = &out {
+                recorder.record(&Quantise { x: slice.clone(), out: quantised.clone(), rows, dim })?;
+            }
+            Ok(out)
+        }
+        _ => Ok(x.clone()),
+    }
+}

@@ -1,0 +1,44 @@
+//! The dense feed-forward layer.
+
+use bessemer_hal::Slice;
+use bessemer_kernels::linear::{Output, Swiglu};
+use bessemer_runtime::Recorder;
+
+use crate::Result;
+use crate::layers::linear::{Fused, Linear, activations};
+use crate::layers::norm::Norm;
+use crate::loader::Loader;
+
+/// `post_attention_layernorm` and `mlp` of a decoder layer.
+pub(crate) struct Mlp {
+    norm: Norm,
+    gate_up: Fused,
+    down: Linear,
+    hidden: usize,
+    width: usize,
+}
+
+impl Mlp {
+    /// `prefix` is the decoder layer's.
+    pub(crate) fn load(loader: &Loader<'_>, prefix: &str, bias: bool) -> Result<Self> {
+        let (hidden, width) = (loader.config.hidden_size, loader.config.intermediate_size);
+        let own = format!("{prefix}.mlp");
+        Ok(Self {
+            norm: Norm::load(loader, &format!("{prefix}.post_attention_layernorm"), hidden)?,
+            gate_up: Fused::load(loader, &own, &[("gate_proj", width), ("up_proj", width)], hidden, bias)?,
+            down: Linear::load(loader, &format!("{own}.down_proj"), hidden, width, bias)?,
+            hidden,
+            width,
+        })
+    }
+
+    /// `x += down(silu(gate(norm(x))) · up(norm(x)))`.
+    pub(crate) fn encode(&self, recorder: &mut Recorder<'_>, x: &Slice, rows: usize) -> Result<()> {
+        let normed = self.norm.encode(recorder, x, rows, self.gate_up.input())?; // [rows, hidden]
+        let parts = self.gate_up.encode(recorder, &normed, rows, self.hidden)?; // [rows, width] each
+        let [gate, up] = parts.try_into().unwrap_or_else(|_| unreachable!("two parts were loaded"));
+        let gated = activations(recorder, rows, self.width, self.down.input())?; // [rows, width]
+        recorder.record(&Swiglu { gate, up, out: gated.clone(), rows, dim: self.width })?;
+        self.down.encode(recorder, &gated, rows, x, Output::Add)
+    }
+}

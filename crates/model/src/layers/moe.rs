@@ -1,0 +1,151 @@
+//! The mixture of experts: every token visits the `top_k` experts that its router chose.
+
+use bessemer_hal::Slice;
+use bessemer_kernels::linear::{ExpertInput, LinearExperts, Output, Swiglu};
+use bessemer_kernels::router::{Combine, ExpertSort, Router, RouterKind};
+use bessemer_kernels::{Activations, View};
+use bessemer_runtime::Recorder;
+
+use crate::config::MoeConfig;
+use crate::layers::linear::{Input, Linear, activations, convert, input_of};
+use crate::layers::norm::Norm;
+use crate::loader::{Loader, Matrix};
+use crate::options::ActivationMode;
+use crate::{ModelError, Result};
+
+/// `post_attention_layernorm` and the sparse `mlp` of a decoder layer.
+pub(crate) struct Moe {
+    norm: Norm,
+    gate: Linear,
+    gate_up: GateUp,
+    down: Matrix,
+    mode: ActivationMode,
+    config: MoeConfig,
+    hidden: usize,
+}
+
+/// The first two matrices of every expert.
+enum GateUp {
+    /// Side by side.
+    One(Matrix),
+    /// A launch each.
+    Each(Matrix, Matrix),
+}
+
+impl Moe {
+    /// `prefix` is the decoder layer's.
+    pub(crate) fn load(loader: &Loader<'_>, prefix: &str) -> Result<Self> {
+        let Some(config) = loader.config.moe.clone() else {
+            return Err(ModelError::Batch("a sparse layer needs an expert configuration".into()));
+        };
+        let (hidden, width, experts) = (loader.config.hidden_size, config.width, config.experts);
+        let own = format!("{prefix}.mlp");
+        let (gate, up) = (format!("{own}.switch_mlp.gate_proj"), format!("{own}.switch_mlp.up_proj"));
+        let gate_up = match loader.fused_experts(&[(&gate, width), (&up, width)], hidden, experts)? {
+            Some(matrix) => GateUp::One(matrix),
+            None => GateUp::Each(
+                loader.expert_matrix(&gate, width, hidden, experts)?,
+                loader.expert_matrix(&up, width, hidden, experts)?,
+            ),
+        };
+        // The router decides which experts a token visits: it is small, and a flipped choice costs more than its time.
+        let router = loader.matrix(&format!("{own}.gate"), experts, hidden)?;
+        Ok(Self {
+            norm: Norm::load(loader, &format!("{prefix}.post_attention_layernorm"), hidden)?,
+            gate: Linear::new(router, None, ActivationMode::F32),
+            gate_up,
+            down: loader.expert_matrix(&format!("{own}.switch_mlp.down_proj"), hidden, width, experts)?,
+            mode: loader.options.activations,
+            config,
+            hidden,
+        })
+    }
+
+    /// `x += Σ_j weight_j · expert_j(norm(x))`.
+    pub(crate) fn encode(&self, recorder: &mut Recorder<'_>, x: &Slice, rows: usize) -> Result<()> {
+        let MoeConfig { experts, top_k, width, .. } = self.config;
+        let normed = self.norm.encode(recorder, x, rows, Input::F32)?; // [rows, hidden]
+
+        let scores = recorder.transient("router_scores", rows * experts * 4)?; // [rows, experts]
+        self.gate.encode(recorder, &normed, rows, &scores, Output::Store)?;
+        let ids = recorder.transient("expert_ids", rows * top_k * 4)?; // [rows, top_k]
+        let weights = recorder.transient("expert_weights", rows * top_k * 4)?; // [rows, top_k]
+        recorder.record(&Router {
+            logits: scores,
+            ids: ids.clone(),
+            weights: weights.clone(),
+            rows,
+            experts,
+            top_k,
+            kind: RouterKind::Softmax { normalise: self.config.normalise },
+        })?;
+        let routing = Routing {
+            offsets: recorder.transient("expert_offsets", (experts + 1) * 4)?,
+            order: recorder.transient("expert_order", rows * top_k * 4)?,
+            rows,
+        };
+        recorder.record(&ExpertSort {
+            ids,
+            offsets: routing.offsets.clone(),
+            order: routing.order.clone(),
+            rows,
+            experts,
+            top_k,
+        })?;
+
+        let slots = rows * top_k;
+        let (gate, up) = match &self.gate_up {
+            GateUp::One(matrix) => {
+                let y = self.experts(recorder, matrix, &normed, ExpertInput::Token, &routing)?; // [slots, 2 width]
+                let part = |offset| View { slice: y.clone(), stride: 2 * width, offset };
+                (part(0), part(width))
+            }
+            GateUp::Each(gate, up) => {
+                let mut one = |matrix| self.experts(recorder, matrix, &normed, ExpertInput::Token, &routing);
+                (View::dense(one(gate)?, width), View::dense(one(up)?, width))
+            }
+        };
+        let gated = activations(recorder, slots, width, input_of(&self.down, self.mode))?; // [slots, width]
+        recorder.record(&Swiglu { gate, up, out: gated.clone(), rows: slots, dim: width })?;
+        let y = self.experts(recorder, &self.down, &gated, ExpertInput::Slot, &routing)?; // [slots, hidden]
+        recorder.record(&Combine { y, weights, out: x.clone(), rows, top_k, dim: self.hidden })?;
+        Ok(())
+    }
+
+    /// One matrix of every expert over the slots that were routed to it: [slots, out].
+    fn experts(
+        &self,
+        recorder: &mut Recorder<'_>,
+        matrix: &Matrix,
+        x: &Activations,
+        input: ExpertInput,
+        routing: &Routing,
+    ) -> Result<Slice> {
+        let top_k = self.config.top_k;
+        let input_rows = match input {
+            ExpertInput::Token => routing.rows,
+            ExpertInput::Slot => routing.rows * top_k,
+        };
+        let x = convert(recorder, x, input_rows, matrix.layout.inp(), input_of(matrix, self.mode))?;
+        let y = recorder.transient("expert_out", routing.rows * top_k * matrix.layout.out() * 4)?;
+        recorder.record(&LinearExperts {
+            layout: matrix.layout,
+            weights: matrix.packed.clone(),
+            x,
+            input,
+            offsets: routing.offsets.clone(),
+            order: routing.order.clone(),
+            y: y.clone(),
+            rows: routing.rows,
+            top_k,
+        })?;
+        Ok(y)
+    }
+}
+
+/// Which slots each expert works on.
+struct Routing {
+    offsets: Slice,
+    order: Slice,
+    rows: usize,
+}
