@@ -6,8 +6,8 @@
 //! - **Hostile input is an error**: tokenizer files and templates come from strangers. Parsing, work and output are
 //!   bounded, and a panic inside a foreign parser becomes a typed error.
 //!
-//! Known gap: a template may still build a very large *intermediate* string (doubling one in a loop), because the
-//! template engine offers no hook on concatenation; only the number of steps and the final output are bounded.
+//! Known gap: a single template step may still be dear (doubling a string in a loop, repeating one to 100 MB), because
+//! the template engine offers no hook on its operators; the number of steps and the final output are bounded.
 
 mod chat_template;
 mod detokenizer;

@@ -14,6 +14,9 @@ use std::sync::Arc;
 
 use tokenizers::DecoderWrapper;
 
+/// The highest id taken: tables are made from it, and no vocabulary comes near.
+const MAX_ID: u32 = (1 << 24) - 1;
+
 /// Whether encoding adds the tokens that the tokenizer's post-processor puts around a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecialTokens {
@@ -96,6 +99,10 @@ impl Tokenizer {
         let added = tokenizer.get_added_tokens_decoder();
         let special = added.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
         let highest = tokenizer.get_vocab(true).into_values().max();
+        if let Some(id) = highest.filter(|&id| id > MAX_ID) {
+            let reason = format!("a token has the id {id}, above {MAX_ID}");
+            return Err(TokenizerError::Invalid { reason });
+        }
         let vocab_size = highest.map_or(0, |id| id as usize + 1);
         let spelling = tokenizer.get_decoder().map_or(Spelling::Text, spelling);
         Ok(Self { inner: Arc::new(Inner { tokenizer, special, vocab_size, spelling }) })

@@ -171,6 +171,25 @@ fn runaway_templates_end() {
 }
 
 #[test]
+fn long_dialogues_stay_within_the_bounds() {
+    let turn =
+        [json!({"role": "user", "content": "Why?"}), json!({"role": "assistant", "content": "So.", "n": 1})];
+    let messages: Value = std::iter::repeat_n(turn, 2500).flatten().collect();
+    for name in ["qwen3", "llama3", "mistral", "glm"] {
+        let template = ChatTemplate::new(&read(&format!("chat/{name}.jinja")), no_tokens()).expect(name);
+        let variables = json!({"eos_token": "</s>"}).as_object().cloned().expect("a map");
+        let input = ChatInput {
+            messages: &messages,
+            tools: None,
+            add_generation_prompt: true,
+            variables: &variables,
+        };
+        let text = template.render(&input).expect(name);
+        assert_eq!(text.matches("Why?").count(), 2500, "{name}");
+    }
+}
+
+#[test]
 fn templates_of_a_model() {
     let input = |tools| ChatInput {
         messages: const { &Value::Null },

@@ -4,7 +4,7 @@ mod golden;
 
 use bessemer_text::{Detokenizer, SpecialTokens, Specials, Tokenizer, TokenizerError};
 use golden::{ids, pieces, style, text};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const STYLES: [&str; 3] = ["qwen", "llama3", "spm"];
 
@@ -175,13 +175,46 @@ fn broken_files_are_errors() {
     }
 }
 
+/// Files that are well-formed, and inconsistent in ways that the `tokenizers` crate does not check.
+#[test]
+fn inconsistent_files_are_errors() {
+    let whole: Value = serde_json::from_str(&golden::read("tokenizer/qwen/tokenizer.json")).expect("JSON");
+    let template = json!({"type": "TemplateProcessing", "pair": [], "special_tokens": {},
+        "single": [{"SpecialToken": {"id": "missing", "type_id": 0}}]});
+    for (part, odd) in [
+        ("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+        ("post_processor", template),
+        ("normalizer", json!({"type": "Precompiled", "precompiled_charsmap": "AAAA"})),
+        ("model", json!({"type": "WordLevel", "vocab": {"a": u32::MAX}, "unk_token": "a"})),
+    ] {
+        let mut file = whole.clone();
+        file[part] = odd;
+        let result = Tokenizer::from_bytes(file.to_string().as_bytes())
+            .and_then(|tokenizer| tokenizer.encode("some text", SpecialTokens::Add));
+        assert!(result.is_err(), "{part}: {result:?}");
+    }
+}
+
+#[test]
+fn handles_are_shared_between_threads() {
+    fn shared<T: Clone + Send + Sync + 'static>(value: &T) -> T {
+        value.clone()
+    }
+    let (tokenizer, _) = style("qwen");
+    let mut stream = Detokenizer::new(shared(&tokenizer));
+    let ids = tokenizer.encode("Hello, world!", SpecialTokens::Skip).expect("ids");
+    let joined =
+        std::thread::spawn(move || -> String { ids.iter().filter_map(|&id| stream.push(id)).collect() });
+    assert_eq!(joined.join().expect("no panic"), "Hello, world!");
+}
+
 #[test]
 fn truncation_and_padding_of_the_file_are_ignored() {
     let mut file: Value = serde_json::from_str(&golden::read("tokenizer/qwen/tokenizer.json")).expect("JSON");
-    file["truncation"] = serde_json::json!(
+    file["truncation"] = json!(
         {"direction": "Right", "max_length": 3, "strategy": "LongestFirst", "stride": 0}
     );
-    file["padding"] = serde_json::json!({
+    file["padding"] = json!({
         "strategy": {"Fixed": 200}, "direction": "Right", "pad_to_multiple_of": null,
         "pad_id": 0, "pad_type_id": 0, "pad_token": "<|endoftext|>"
     });
