@@ -116,6 +116,16 @@ pub enum WeightsError {
         /// The first few names.
         first: String,
     },
+    /// The hub does not give the model.
+    #[error("Hugging Face model {id:?}: {rule}. {cure}")]
+    Hub {
+        /// `org/name[@revision]`.
+        id: String,
+        /// What is wrong, with file and status.
+        rule: String,
+        /// What to do.
+        cure: String,
+    },
     /// The name given for a model means nothing.
     #[error("model {name:?}: {rule}. {cure}")]
     Name {

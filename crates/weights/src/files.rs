@@ -10,6 +10,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::folder::FolderSource;
+use crate::hub::{self, HubId, HubOptions, Progress};
 use crate::{Result, TensorSource, WeightsError, embedded, synth};
 
 /// How to open a model.
@@ -19,6 +20,10 @@ pub struct OpenOptions {
     pub seed: u64,
     /// Branch, tag or commit of a Hugging Face id; `org/name@revision` says the same.
     pub revision: Option<String>,
+    /// Told about downloads.
+    pub progress: Option<Arc<dyn Progress>>,
+    /// Where the hub and its cache are; from the environment if `None`.
+    pub hub: Option<HubOptions>,
 }
 
 /// Everything a model consists of. Nothing has been read from the tensors yet.
@@ -55,12 +60,23 @@ impl ModelFiles {
         if path.is_dir() {
             return Self::open_folder(name, &path);
         }
+        if let Some(id) = HubId::parse(name, options.revision.as_deref()) {
+            let environment;
+            let hub = match &options.hub {
+                Some(hub) => hub,
+                None => {
+                    environment = HubOptions::from_env()?;
+                    &environment
+                }
+            };
+            return Self::open_folder(name, &hub::fetch(&id, hub, options.progress.as_ref())?);
+        }
+        let embedded = embedded::embedded_models().join(", ");
         Err(WeightsError::Name {
             name: name.into(),
-            rule: "there is no such folder, embedded model or Hugging Face id".into(),
+            rule: "there is no such folder, and it is neither an embedded model nor a Hugging Face id".into(),
             cure: format!(
-                "Give one of {:?}, a folder, or an id such as org/name",
-                embedded::embedded_models()
+                "Give one of {embedded}, an existing folder, synth:SHAPE, or an id such as org/name"
             ),
         })
     }

@@ -1,0 +1,116 @@
+//! The folder of one model in the cache.
+//!
+//! ```text
+//! models--org--name/refs/main                   the commit that `main` meant when last seen
+//! models--org--name/snapshots/COMMIT/config.json → ../../blobs/ETAG
+//! models--org--name/blobs/ETAG                  a file's bytes
+//! models--org--name/blobs/ETAG.incomplete       as far as they have come
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use super::SINGLE;
+use super::id::{HubId, is_segment};
+use crate::folder::{INDEX, Index};
+use crate::{Result, WeightsError};
+
+/// Paths of one model.
+pub(super) struct Cache {
+    folder: PathBuf,
+    revision: String,
+}
+
+impl Cache {
+    pub(super) fn new(cache: &Path, id: &HubId) -> Self {
+        Self {
+            folder: cache.join(format!("models--{}--{}", id.organisation, id.name)),
+            revision: id.revision.clone(),
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The snapshot of the revision, if every file of it is there.
+    pub(super) fn snapshot(&self) -> Option<PathBuf> {
+        let commit = std::fs::read_to_string(self.reference())
+            .map(|text| text.trim().to_owned())
+            .unwrap_or_else(|_| self.revision.clone());
+        let folder = is_segment(&commit).then(|| self.snapshot_of(&commit))?;
+        is_whole(&folder).then_some(folder)
+    }
+
+    /// The folder of a commit, whether it is there or not.
+    pub(super) fn snapshot_of(&self, commit: &str) -> PathBuf {
+        self.folder.join("snapshots").join(commit)
+    }
+
+    /// Where the bytes with this tag lie.
+    pub(super) fn blob(&self, tag: &str) -> PathBuf {
+        self.folder.join("blobs").join(tag)
+    }
+
+    /// Notes what the revision means.
+    pub(super) fn remember(&self, commit: &str) -> Result<()> {
+        if self.revision == commit {
+            return Ok(());
+        }
+        let path = self.reference();
+        create_parent(&path)?;
+        std::fs::write(&path, commit).map_err(WeightsError::io(&path, "write it"))
+    }
+
+    /// Makes `file` of the snapshot show the blob.
+    pub(super) fn link(&self, commit: &str, file: &str, tag: &str) -> Result<()> {
+        let path = self.snapshot_of(commit).join(file);
+        create_parent(&path)?;
+        let made = link(&self.blob(tag), &Path::new("../../blobs").join(tag), &path);
+        match made {
+            // Another process was faster, or a link to an older blob is in the way.
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                std::fs::remove_file(&path).map_err(WeightsError::io(&path, "replace it"))?;
+                link(&self.blob(tag), &Path::new("../../blobs").join(tag), &path)
+            }
+            other => other,
+        }
+        .map_err(WeightsError::io(&path, "link it to its blob"))
+    }
+
+    fn reference(&self) -> PathBuf {
+        self.folder.join("refs").join(&self.revision)
+    }
+}
+
+/// Creates the folder that `path` lies in.
+pub(super) fn create_parent(path: &Path) -> Result<()> {
+    match path.parent() {
+        Some(parent) => std::fs::create_dir_all(parent).map_err(WeightsError::io(parent, "create it")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(unix)]
+fn link(_blob: &Path, relative: &Path, path: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(relative, path)
+}
+
+/// Symbolic links need a privilege on Windows; a hard link does not, and needs no second copy either.
+#[cfg(not(unix))]
+fn link(blob: &Path, _relative: &Path, path: &Path) -> std::io::Result<()> {
+    std::fs::hard_link(blob, path)
+}
+
+fn is_whole(folder: &Path) -> bool {
+    // A broken link does not exist: `is_file` follows it.
+    let has = |file: &str| folder.join(file).is_file();
+    let index = folder.join(INDEX);
+    let shards = match std::fs::read(&index) {
+        Ok(text) => match Index::parse(&index.display().to_string(), &text) {
+            Ok(index) => index.shards(),
+            Err(_) => return false,
+        },
+        Err(_) => vec![SINGLE.into()],
+    };
+    has("config.json") && shards.iter().all(|shard| has(shard))
+}
