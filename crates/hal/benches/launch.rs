@@ -87,7 +87,10 @@ fn recording(device: &dyn Device) -> Result<f64> {
 }
 
 fn main() -> Result<()> {
-    println!("recording, us a launch of six bindings: no-op device {:.3}", recording(&*NoopDevice::new(None))?);
+    println!(
+        "recording, us a launch of six bindings: no-op device {:.3}",
+        recording(&*NoopDevice::new(None))?
+    );
     for threads in [1, 2, 4] {
         let device: Arc<dyn Device> =
             CpuDevice::new(&CpuOptions { threads: Some(threads), ..CpuOptions::default() });
@@ -119,7 +122,9 @@ fn main() -> Result<()> {
             assert!(done.is_ok());
             begin.elapsed().as_secs_f64() * 1e6
         });
-        println!("  {LAUNCHES} empty launches of 8 workgroups on sleeping threads, submit to wait: {time:.1} us");
+        println!(
+            "  {LAUNCHES} empty launches of 8 workgroups on sleeping threads, submit to wait: {time:.1} us"
+        );
     }
     Ok(())
 }

@@ -182,7 +182,8 @@ pub struct Submit<'a> {
     pub commands: &'a CommandBuffer,
     /// Starts when each event has reached its value.
     pub wait: &'a [(Event, u64)],
-    /// Set when the commands are done, also when they failed (then the event carries the error).
+    /// Raised when the commands are done, before [`Submission::wait`] returns. When they failed, the values up to
+    /// these carry the error.
     pub signal: &'a [(Event, u64)],
 }
 

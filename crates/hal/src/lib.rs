@@ -16,7 +16,7 @@
 //!   breaks it, so that it is the validation layer of everything recorded above it.
 //! - *Errors are values*. A failed submission is a state of that submission ([`Submission::wait`]) and a poisoned
 //!   event; nothing aborts in a callback. Only a broken contract panics, through `contract_broken`.
-//! - Read-back goes through *completed* work: [`Device::read`] refuses a buffer that a pending submission writes.
+//! - Read-back goes through *completed* work: [`Device::read`] refuses bytes that a pending submission writes.
 //!
 //! Life of a step, in call order: [`Device::create_heap`] and [`Device::create_buffer`] reserve memory;
 //! [`Device::create_pipeline`] makes a kernel launchable; [`Device::create_encoder`] → [`Encoder::dispatch`],
@@ -84,7 +84,8 @@ pub struct Limits {
     pub memory_budget: u64,
     /// Largest size of one buffer in bytes.
     pub max_buffer_size: u64,
-    /// Alignment in bytes of a buffer inside a heap and of a binding inside a buffer.
+    /// Alignment in bytes of a buffer inside a heap and of a binding inside a buffer. The CPU demands it of buffers
+    /// only; a binding there is aligned for its elements.
     pub alignment: u64,
     /// Host and device see the same memory.
     pub unified_memory: bool,
@@ -127,20 +128,25 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// Starts recording.
     fn create_encoder(&self, label: &str) -> Result<Box<dyn Encoder>>;
 
-    /// Hands a command buffer to a queue. Returns at once.
+    /// Hands a command buffer to a queue. Returns at once, unless a thousand submissions are pending there.
+    ///
+    /// Submissions of different queues that use the same bytes, one of them writing, are ordered by an event. The CPU
+    /// device fails the later one with [`DeviceError::Submission`] when it finds both running.
     ///
     /// # Errors
     /// [`DeviceError::Lost`] when the device runs nothing any more, [`DeviceError::Usage`] for a dispatch on the
-    /// transfer queue or a second submission where [`Limits::resubmit`] is false.
+    /// transfer queue, a second submission where [`Limits::resubmit`] is false, or bytes that another thread reads or
+    /// writes through [`Device::read`] or [`Device::write`] at this moment.
     fn submit(&self, queue: QueueKind, submit: Submit<'_>) -> Result<Submission>;
 
-    /// Copies `data` into a buffer from the host. The buffer must not be in use by a pending submission.
+    /// Copies `data` into a buffer from the host. No pending submission may use these bytes; the rest of the buffer
+    /// may be in use.
     ///
     /// # Errors
-    /// [`DeviceError::Usage`] when the range lies outside the buffer or the buffer is in use.
+    /// [`DeviceError::Usage`] when `data` is not as long as the slice or the bytes are in use.
     fn write(&self, slice: &Slice, data: &[u8]) -> Result<()>;
 
-    /// Copies a buffer's bytes to the host. No pending submission may write the buffer.
+    /// Copies a buffer's bytes to the host. No pending submission may write these bytes.
     ///
     /// # Errors
     /// As [`Device::write`].

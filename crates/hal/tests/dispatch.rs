@@ -35,12 +35,13 @@ fn every_element_belongs_to_the_workgroup_of_its_tile() {
 
 #[test]
 fn stages_see_what_earlier_stages_wrote() {
-    const STEPS: u32 = 300;
+    const STEPS: u32 = repeat(300, 6) as u32;
+    let long = repeat(1000, 30) as u32;
     // More threads than cores on purpose: a thread that loses its core must not let a stage start early.
     for threads in [1, 2, 8] {
         let device = cpu(threads);
         let scales = pipeline(&*device, "scale", scale);
-        for (len, tile) in [(1, 1), (64, 1), (1000, 7), (1000, 1000)] {
+        for (len, tile) in [(1, 1), (64, 1), (long, 7), (long, 1000)] {
             let start: Vec<u32> = (0..len).collect();
             let (a, b) = (buffer(&*device, &start), buffer(&*device, &start));
             let commands = record(&*device, "chain", |e| {
@@ -66,7 +67,7 @@ fn stages_see_what_earlier_stages_wrote() {
 fn commands_of_one_stage_all_run() {
     let device = cpu(3);
     let increments = pipeline(&*device, "increment", kernels::increment);
-    let buffers: Vec<_> = (0..50_usize).map(|i| buffer(&*device, &vec![i as u32; 1 + i * 3])).collect();
+    let buffers: Vec<_> = (0..repeat(50, 10)).map(|i| buffer(&*device, &vec![i as u32; 1 + i * 3])).collect();
     let commands = record(&*device, "side by side", |e| {
         for b in &buffers {
             e.dispatch(&over_row(&increments, b, 4)).unwrap();
@@ -81,6 +82,14 @@ fn commands_of_one_stage_all_run() {
     for (i, b) in buffers.iter().enumerate() {
         assert_eq!(get(&*device, b), vec![i as u32 + 2; 1 + i * 3]);
     }
+}
+
+#[test]
+fn this_process_has_a_device() {
+    let device = devices().swap_remove(0);
+    assert!(device.info().limits.workers >= 1 && device.info().limits.memory_budget > 0);
+    assert!(!device.info().name.is_empty());
+    run(&*device, &record(&*device, "nothing", |_| {})).unwrap();
 }
 
 #[test]
@@ -100,13 +109,15 @@ fn empty_work_completes() {
 #[test]
 fn copies_move_every_byte_on_both_queues() {
     let device = cpu(2);
-    let values: Vec<u32> = (0..1_500_000).collect();
+    // Several pieces of a copy, the last one short.
+    let count = repeat(1_500_000, 300_000) as u32;
+    let values: Vec<u32> = (0..count).collect();
     let (a, b) = (buffer(&*device, &values), buffer(&*device, &vec![7; values.len()]));
     let offset = 4 * 3;
     let from = a.slice(0, a.size() - offset).unwrap();
     let to = b.slice(offset, b.size() - offset).unwrap();
     let commands = record(&*device, "copy", |e| e.copy(&from, &to).unwrap());
-    let expected: Vec<u32> = [7, 7, 7].into_iter().chain(0..1_499_997).collect();
+    let expected: Vec<u32> = [7, 7, 7].into_iter().chain(0..count - 3).collect();
     for queue in [QueueKind::Compute, QueueKind::Transfer] {
         put(&*device, &b, &vec![7; values.len()]);
         device.submit(queue, Submit::new(&commands)).unwrap().wait(LONG).unwrap();

@@ -26,7 +26,7 @@ fn one_queue_keeps_the_order_of_submission() {
     let steps: Vec<_> = [3, 5, 7].into_iter().map(step).collect();
     let mut expected = 1_u32;
     let mut last = None;
-    for i in 0..600 {
+    for i in 0..repeat(600, 12) {
         let factor = [3, 5, 7][i % 3];
         expected = expected.wrapping_mul(factor).wrapping_add(1);
         last = Some(device.submit(QueueKind::Compute, Submit::new(&steps[i % 3])).unwrap());
@@ -52,7 +52,7 @@ fn an_upload_on_the_transfer_queue_comes_before_the_compute_that_waits_for_it() 
     let download = record(&*device, "download", |e| e.copy(&out.whole(), &back.whole()).unwrap());
     let (uploaded, computed) = (device.create_event(0).unwrap(), device.create_event(0).unwrap());
     let free = device.create_event(0).unwrap();
-    for step in 1..200_u64 {
+    for step in 1..repeat(200, 6) as u64 {
         put(&*device, &staging, &[step as u32; 1000]);
         // Submitted in the order that is wrong without events.
         let compute = Submit {
@@ -61,11 +61,17 @@ fn an_upload_on_the_transfer_queue_comes_before_the_compute_that_waits_for_it() 
             ..Submit::new(&compute)
         };
         device.submit(QueueKind::Compute, compute).unwrap();
-        let upload =
-            Submit { wait: &[(free.clone(), step - 1)], signal: &[(uploaded.clone(), step)], ..Submit::new(&upload) };
+        let upload = Submit {
+            wait: &[(free.clone(), step - 1)],
+            signal: &[(uploaded.clone(), step)],
+            ..Submit::new(&upload)
+        };
         device.submit(QueueKind::Transfer, upload).unwrap();
-        let download =
-            Submit { wait: &[(computed.clone(), step)], signal: &[(free.clone(), step)], ..Submit::new(&download) };
+        let download = Submit {
+            wait: &[(computed.clone(), step)],
+            signal: &[(free.clone(), step)],
+            ..Submit::new(&download)
+        };
         device.submit(QueueKind::Transfer, download).unwrap();
         free.wait(step, LONG).unwrap();
         assert_eq!(get(&*device, &back), [step as u32 * 2 + 1; 1000]);
@@ -79,11 +85,7 @@ fn a_submission_waits_for_the_host() {
     let x = buffer(&*device, &[0; 8]);
     let commands = record(&*device, "waits", |e| e.dispatch(&over_row(&increments, &x, 2)).unwrap());
     let (go, done) = (device.create_event(4).unwrap(), device.create_event(0).unwrap());
-    let submit = Submit {
-        wait: &[(go.clone(), 5)],
-        signal: &[(done.clone(), 1)],
-        ..Submit::new(&commands)
-    };
+    let submit = Submit { wait: &[(go.clone(), 5)], signal: &[(done.clone(), 1)], ..Submit::new(&commands) };
     let submission = device.submit(QueueKind::Compute, submit).unwrap();
     assert!(matches!(submission.wait(SHORT), Err(DeviceError::Timeout { millis: 20, .. })));
     assert!(matches!(done.wait(1, SHORT), Err(DeviceError::Timeout { millis: 20, .. })));
@@ -130,12 +132,13 @@ fn a_panicking_kernel_fails_its_submission_and_nothing_else() {
         let x = buffer(&*device, &[0; 64]);
         let bad = record(&*device, "bad step", |e| {
             let groups = 100;
-            e.dispatch(&Dispatch { pipeline: fails.clone(), bindings: vec![], params: vec![], groups }).unwrap();
+            e.dispatch(&Dispatch { pipeline: fails.clone(), bindings: vec![], params: vec![], groups })
+                .unwrap();
             e.barrier();
             e.dispatch(&over_row(&increments, &x, 1)).unwrap();
         });
         let good = record(&*device, "good step", |e| e.dispatch(&over_row(&increments, &x, 1)).unwrap());
-        for round in 0..20_u32 {
+        for round in 0..repeat(20, 2) as u32 {
             let (event, chained) = (device.create_event(2).unwrap(), device.create_event(0).unwrap());
             let submit = Submit { signal: &[(event.clone(), 5)], ..Submit::new(&bad) };
             let failed = device.submit(QueueKind::Compute, submit).unwrap().wait(LONG).unwrap_err();
@@ -147,11 +150,8 @@ fn a_panicking_kernel_fails_its_submission_and_nothing_else() {
             assert_eq!(event.value(), Err(failed.clone()));
             assert_eq!(event.wait(4, LONG), Err(failed.clone()));
             assert!(matches!(event.wait(6, SHORT / 10), Err(DeviceError::Timeout { .. })));
-            let follow = Submit {
-                wait: &[(event.clone(), 5)],
-                signal: &[(chained.clone(), 1)],
-                ..Submit::new(&good)
-            };
+            let follow =
+                Submit { wait: &[(event.clone(), 5)], signal: &[(chained.clone(), 1)], ..Submit::new(&good) };
             let follow = device.submit(QueueKind::Compute, follow).unwrap();
             assert_eq!(follow.wait(LONG), Err(failed.clone()));
             assert_eq!(chained.wait(1, LONG), Err(failed.clone()));
@@ -227,7 +227,7 @@ fn two_queues_on_the_same_bytes_need_an_event() {
 
 #[test]
 fn dropping_a_device_ends_pending_work() {
-    for round in 0..20 {
+    for round in 0..repeat(20, 4) {
         let device = cpu(1 + round % 4);
         let slows = pipeline(&*device, "slow", slow);
         let x = buffer(&*device, &[0]);
@@ -257,7 +257,7 @@ fn dropping_a_device_ends_pending_work() {
 #[test]
 fn many_threads_submit_the_same_and_other_commands() {
     const THREADS: u32 = 6;
-    const EACH: u32 = 300;
+    const EACH: u32 = repeat(300, 4) as u32;
     let device = cpu(3);
     let increments = pipeline(&*device, "increment", increment);
     let shared = buffer(&*device, &[0; 40]);
@@ -270,7 +270,8 @@ fn many_threads_submit_the_same_and_other_commands() {
                 let own = buffer(&**device, &[thread; 10]);
                 let mine = record(&**device, "own", |e| e.dispatch(&over_row(increments, &own, 2)).unwrap());
                 for round in 1..=EACH {
-                    let both = [all, &mine].map(|c| device.submit(QueueKind::Compute, Submit::new(c)).unwrap());
+                    let both =
+                        [all, &mine].map(|c| device.submit(QueueKind::Compute, Submit::new(c)).unwrap());
                     for submission in both {
                         submission.wait(LONG).unwrap();
                         completed.fetch_add(1, Ordering::Relaxed);

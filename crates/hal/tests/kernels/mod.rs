@@ -10,6 +10,11 @@ use bessemer_hal::*;
 /// Long enough that reaching it means a hang.
 pub const LONG: Duration = Duration::from_secs(60);
 
+/// A number of repetitions: `few` under an interpreter, which is a thousand times slower.
+pub const fn repeat(many: usize, few: usize) -> usize {
+    if cfg!(miri) { few } else { many }
+}
+
 pub fn cpu(threads: usize) -> Arc<dyn Device> {
     CpuDevice::new(&CpuOptions { threads: Some(threads), memory_budget: Some(1 << 30) })
 }
