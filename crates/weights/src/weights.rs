@@ -18,6 +18,7 @@ use crate::{
 
 /// The weight of a linear layer, as stored.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one exists at a time, on its way to a device")]
 pub enum LinearWeight<'a> {
     /// `[out, in]` or `[experts, out, in]` in float32, float16 or bfloat16.
     Plain(Tensor<'a>),
@@ -63,8 +64,6 @@ pub struct Weights {
     taken: Mutex<HashSet<String>>,
 }
 
-const FLOATS: &str = "F32, F16 or BF16";
-
 impl Weights {
     /// Reads `quantization` of config.json and the list of tensors.
     pub fn new(files: &ModelFiles) -> Result<Self> {
@@ -89,9 +88,7 @@ impl Weights {
 
     /// A vector of `len` floats: norms, additive biases.
     pub fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        let tensor = self.take(name, &[len], "a vector of the network")?;
-        self.float(&tensor)?;
-        tensor.to_f32()
+        self.take(name, &[len], Content::Floats, "a vector of the network")?.to_f32()
     }
 
     /// A vector that a checkpoint may leave out.
@@ -142,28 +139,30 @@ impl Weights {
     }
 
     fn matrix(&self, place: &Place<'_>, prefix: &str, out: usize, inp: usize) -> Result<LinearWeight<'_>> {
-        let has_scales = self.contains(&place.first("scales"));
-        if !has_scales {
+        let scales = place.first("scales");
+        if !self.contains(&scales) {
             if self.contains(&place.first("biases")) {
-                return Err(self.missing(
-                    &place.first("scales"),
-                    "the layer has quantisation biases, so it needs scales",
-                ));
+                return Err(self.missing(&scales, "the layer has quantisation biases, so it needs scales"));
             }
-            let tensor = self.take_part(place, "weight", &[out, inp], "[out, in] of an unquantised layer")?;
-            if tensor.dtype == DType::U32 {
-                return Err(
-                    self.missing(&place.first("scales"), "the layer's weight is packed, so it needs scales")
-                );
+            let packed =
+                self.source.info(&place.first("weight")).is_some_and(|info| info.dtype == DType::U32);
+            if packed {
+                return Err(self.missing(&scales, "the layer's weight is packed, so it needs scales"));
             }
-            self.float(&tensor)?;
-            return Ok(LinearWeight::Plain(tensor));
+            let rule = "[out, in] of an unquantised layer";
+            return Ok(LinearWeight::Plain(self.take_part(
+                place,
+                "weight",
+                &[out, inp],
+                Content::Floats,
+                rule,
+            )?));
         }
         let Some(format) = self.quantisation.format(prefix) else {
             return Err(WeightsError::Quantisation {
                 field: format!("quantization for {prefix:?}"),
                 value: "absent or false".into(),
-                rule: format!("the checkpoint holds {:?}, so the layer is quantised", place.first("scales")),
+                rule: format!("the checkpoint holds {scales:?}, so the layer is quantised"),
                 cure: "Restore `quantization` in config.json as the converter wrote it",
             });
         };
@@ -177,44 +176,41 @@ impl Weights {
             });
         }
         let rule = format!("{bits} bits, group {group}, {out} × {inp} weights");
-        let codes = self.take_part(place, "weight", &[out, format.words(inp)], &rule)?;
-        if codes.dtype != DType::U32 {
-            return Err(self.wrong_type(&codes, "U32 (packed codes)"));
-        }
-        let scales = self.take_part(place, "scales", &[out, inp / group], &rule)?;
-        let biases = match format {
+        let groups = [out, inp / group];
+        let part = |suffix, shape: [usize; 2], content| self.take_part(place, suffix, &shape, content, &rule);
+        let codes = part("weight", [out, format.words(inp)], Content::Codes)?;
+        let (scales, biases) = match format {
             Format::Affine { .. } => {
-                self.float(&scales)?;
-                let biases = self.take_part(place, "biases", &[out, inp / group], &rule)?;
-                self.float(&biases)?;
-                Some(biases)
+                (part("scales", groups, Content::Floats)?, Some(part("biases", groups, Content::Floats)?))
             }
-            Format::Mxfp4 => {
-                if !matches!(scales.dtype, DType::U8 | DType::F8E8M0) {
-                    return Err(self.wrong_type(&scales, "U8 (mxfp4 scales)"));
-                }
-                None
-            }
+            Format::Mxfp4 => (part("scales", groups, Content::Exponents)?, None),
         };
         Ok(LinearWeight::Quantised { format, out, inp, experts: place.experts(), codes, scales, biases })
     }
 
     /// One part (`weight`, `scales`, `biases`) of a matrix, with the extent of the experts in front.
-    fn take_part(&self, place: &Place<'_>, suffix: &str, shape: &[usize], rule: &str) -> Result<Tensor<'_>> {
+    fn take_part(
+        &self,
+        place: &Place<'_>,
+        suffix: &str,
+        shape: &[usize],
+        content: Content,
+        rule: &str,
+    ) -> Result<Tensor<'_>> {
         match *place {
-            Place::One(prefix) => self.take(&format!("{prefix}.{suffix}"), shape, rule),
+            Place::One(prefix) => self.take(&format!("{prefix}.{suffix}"), shape, content, rule),
             Place::Stack { prefix, experts } => {
                 let shape: Vec<usize> = [experts].iter().chain(shape).copied().collect();
-                self.take(&format!("{prefix}.{suffix}"), &shape, rule)
+                self.take(&format!("{prefix}.{suffix}"), &shape, content, rule)
             }
             Place::Each { layer, projection, experts } => {
                 let mut bytes = Vec::new();
                 let mut dtype = None;
                 for expert in 0..experts {
-                    let part =
-                        self.take(&format!("{layer}.experts.{expert}.{projection}.{suffix}"), shape, rule)?;
+                    let name = format!("{layer}.experts.{expert}.{projection}.{suffix}");
+                    let part = self.take(&name, shape, content, rule)?;
                     if *dtype.get_or_insert(part.dtype) != part.dtype {
-                        return Err(self.wrong_type(&part, "the type of the other experts"));
+                        return Err(self.wrong_type(&name, part.dtype, "the type of the other experts"));
                     }
                     if bytes.is_empty() {
                         bytes.reserve_exact(part.bytes.len().saturating_mul(experts));
@@ -231,8 +227,8 @@ impl Weights {
         }
     }
 
-    fn take(&self, name: &str, shape: &[usize], rule: &str) -> Result<Tensor<'_>> {
-        let Some(TensorInfo { shape: found, .. }) = self.source.info(name) else {
+    fn take(&self, name: &str, shape: &[usize], content: Content, rule: &str) -> Result<Tensor<'_>> {
+        let Some(TensorInfo { shape: found, dtype }) = self.source.info(name) else {
             return Err(self.missing(name, rule));
         };
         if found != shape {
@@ -244,6 +240,15 @@ impl Weights {
                 rule: rule.into(),
             });
         }
+        let allowed = match content {
+            Content::Floats if !dtype.is_weight() => Some("F32, F16 or BF16"),
+            Content::Codes if dtype != DType::U32 => Some("U32 (packed codes)"),
+            Content::Exponents if !matches!(dtype, DType::U8 | DType::F8E8M0) => Some("U8 (mxfp4 scales)"),
+            _ => None,
+        };
+        if let Some(allowed) = allowed {
+            return Err(self.wrong_type(name, dtype, allowed));
+        }
         let tensor = self.source.read(name)?;
         self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
         Ok(tensor)
@@ -253,18 +258,17 @@ impl Weights {
         WeightsError::Missing { model: self.model.clone(), tensor: tensor.into(), rule: rule.into() }
     }
 
-    fn float(&self, tensor: &Tensor<'_>) -> Result<()> {
-        if tensor.dtype.is_weight() { Ok(()) } else { Err(self.wrong_type(tensor, FLOATS)) }
+    fn wrong_type(&self, tensor: &str, found: DType, allowed: &'static str) -> WeightsError {
+        WeightsError::Type { model: self.model.clone(), tensor: tensor.into(), found, allowed }
     }
+}
 
-    fn wrong_type(&self, tensor: &Tensor<'_>, allowed: &'static str) -> WeightsError {
-        WeightsError::Type {
-            model: self.model.clone(),
-            tensor: tensor.name.clone(),
-            found: tensor.dtype,
-            allowed,
-        }
-    }
+/// What a tensor must hold; decides the types it may have.
+#[derive(Debug, Clone, Copy)]
+enum Content {
+    Floats,
+    Codes,
+    Exponents,
 }
 
 /// Where the parts of a matrix lie.
