@@ -1,9 +1,47 @@
-//! Continuous batching over a paged KV cache.
+//! Continuous batching over a paged KV cache: requests in, streams of tokens or text out.
+//!
+//! A request's way: [`Engine::submit`] checks it and hands it to the engine's thread (`worker`); the `scheduler` decides
+//! at every step which rows of which sequences go through the network and gives them blocks of the KV cache
+//! (`block_pool`); `batch` lays them out; the network runs them and draws tokens; `stop` judges these; [`ReplyStream`]
+//! carries them to the owner, and [`TextStream`] makes text of them there.
+//!
+//! - **Sequences join and leave at every step.** A step mixes decodes with chunks of prompts.
+//! - **Output does not depend on company.** Kernels are batch invariant, a draw depends on the request's own logits,
+//!   history, seed and index only. So the same request gives the same tokens alone, in a batch, in any chunking, and
+//!   after preemption.
+//! - **Every accepted request ends exactly once**, in [`Reply::Finished`] or [`Reply::Failed`], whatever happens to the
+//!   step, the device or the thread.
+//! - **Nobody waits for anybody.** Submitting never blocks, the engine never waits for a reader, nothing polls.
+//!
+//! Known gap: there is no prefix cache; equal prompts are computed each for itself.
 
+mod batch;
+mod block_pool;
+mod engine;
+mod error;
+mod gate;
+mod generation;
+mod info;
+mod load;
+mod options;
+mod reply_stream;
 mod request;
+mod scheduler;
+mod sequence;
+mod stop;
+mod stop_strings;
+mod text_request;
+mod text_stream;
+mod validate;
+mod worker;
 
+pub use bessemer_text::Specials;
+pub use engine::Engine;
+pub use error::{EngineError, Result};
+pub use generation::GenerationDefaults;
+pub use info::{EngineInfo, EngineStats};
+pub use options::{ActivationMode, DeviceChoice, EngineOptions, KvChoice};
+pub use reply_stream::ReplyStream;
 pub use request::{FinishReason, Reply, Request, Sampling, Token, Usage};
-
-/// Placeholder until the error lands.
-#[derive(Clone, Debug)]
-pub struct EngineError;
+pub use text_request::{ChatPrompt, Prompt, TextRequest};
+pub use text_stream::{TextReply, TextStream};

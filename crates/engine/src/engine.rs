@@ -1,0 +1,173 @@
+//! The handle: the only door to the thread that runs the model.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bessemer_text::{ChatTemplate, Detokenizer, Tokenizer};
+
+use crate::gate::Gate;
+use crate::reply_stream::reply_channel;
+use crate::scheduler::Scheduler;
+use crate::stop::StopRules;
+use crate::text_request::check_stops;
+use crate::validate::Bounds;
+use crate::worker::{Command, Evaluate, Forward, Generate, Shared, Worker};
+use crate::{
+    EngineError, EngineInfo, EngineStats, GenerationDefaults, ReplyStream, Request, Result, TextRequest, TextStream,
+};
+
+/// A loaded model, ready to answer. Clones share it.
+///
+/// One thread owns the model and every sequence; the handle talks to it through a bounded channel and never waits for
+/// it. When the last clone is dropped, the thread finishes the requests whose streams still live, and ends.
+#[derive(Clone, Debug)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    parts: Parts,
+    commands: SyncSender<Command>,
+    gate: Arc<Gate>,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What an engine knows beside its thread.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) info: EngineInfo,
+    pub(crate) defaults: GenerationDefaults,
+    pub(crate) bounds: Bounds,
+    pub(crate) tokenizer: Option<Tokenizer>,
+    pub(crate) chat_template: Option<ChatTemplate>,
+}
+
+impl Engine {
+    /// Starts the thread.
+    pub(crate) fn start(parts: Parts, forward: Box<dyn Forward>, scheduler: Scheduler) -> Result<Self> {
+        let limit = parts.info.max_sequences + parts.info.max_queue;
+        // Room for every request that the gate lets in, and for a wake-up.
+        let (commands, receiver) = sync_channel(limit + 1);
+        let shared = Arc::new(Shared::default());
+        let worker = Worker::new(receiver, shared.clone(), forward, parts.bounds.vocab, scheduler);
+        let thread = std::thread::Builder::new()
+            .name("bessemer-engine".into())
+            .spawn(move || worker.run())
+            .map_err(|error| EngineError::Stopped { reason: format!("it cannot be started: {error}") })?;
+        let thread = Mutex::new(Some(thread));
+        Ok(Self(Arc::new(Inner { parts, commands, gate: Gate::new(limit), shared, thread })))
+    }
+
+    /// What was loaded.
+    pub fn info(&self) -> &EngineInfo {
+        &self.0.parts.info
+    }
+
+    /// The model's tokenizer; `None` for a model without one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.0.parts.tokenizer.as_ref()
+    }
+
+    /// The model's chat template; `None` for a model without one.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.0.parts.chat_template.as_ref()
+    }
+
+    /// What the model's files say about generation.
+    pub fn generation_defaults(&self) -> &GenerationDefaults {
+        &self.0.parts.defaults
+    }
+
+    /// Queues a request. Never blocks.
+    ///
+    /// # Errors
+    /// [`EngineError::Invalid`] for a value out of range or a prompt that leaves no room in the context,
+    /// [`EngineError::Busy`] when `max_sequences` + `max_queue` requests are inside, [`EngineError::ShuttingDown`] after
+    /// [`Engine::drain`] or [`Engine::shutdown`].
+    pub fn submit(&self, request: Request) -> Result<ReplyStream> {
+        let parts = &self.0.parts;
+        parts.bounds.check(&request)?;
+        let rules = StopRules::new(&request, &parts.defaults.end_tokens, parts.bounds.context);
+        let ticket = self.0.gate.enter()?;
+        let (outlet, stream) = reply_channel(rules.max_tokens, ticket);
+        let Request { prompt, sampling, .. } = request;
+        let seed = sampling.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        self.send(Command::Generate(Generate { prompt, sampling, seed, rules, outlet }))?;
+        Ok(stream)
+    }
+
+    /// Tokenizes and queues a request. Never blocks on the engine.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`]; [`EngineError::Invalid`] too for a model without a tokenizer, and for messages that the
+    /// chat template refuses.
+    pub fn generate_text(&self, request: TextRequest) -> Result<TextStream> {
+        let Some(tokenizer) = self.tokenizer() else {
+            let cure = "Submit token ids, or put a tokenizer.json into the model's folder";
+            return Err(EngineError::invalid("prompt", "text needs a model with a tokenizer", "text", cure));
+        };
+        check_stops(&request.stop)?;
+        let prompt = request.prompt.tokenize(tokenizer, self.chat_template())?;
+        let prompt_tokens = prompt.len();
+        let TextRequest { sampling, max_tokens, stop, stop_tokens, ignore_end, specials, .. } = request;
+        let replies = self.submit(Request { prompt, sampling, max_tokens, stop_tokens, ignore_end })?;
+        let detokenizer = Detokenizer::with_specials(tokenizer.clone(), specials);
+        Ok(TextStream::new(replies, detokenizer, stop, prompt_tokens))
+    }
+
+    /// The logits after each of `ids`, f32 `[ids.len(), vocab]`, through the same network, KV blocks and steps as every
+    /// other request. Blocks until they are there; the caller holds all of them in memory.
+    ///
+    /// # Errors
+    /// As [`Engine::submit`], and whatever failed a step.
+    pub fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.0.parts.bounds.check_prompt("ids", ids, 0)?;
+        let ticket = self.0.gate.enter()?;
+        let (reply, result) = sync_channel(1);
+        self.send(Command::Evaluate(Evaluate { ids: ids.to_vec(), reply, ticket }))?;
+        result.recv().unwrap_or(Err(EngineError::ShuttingDown))
+    }
+
+    /// What the engine is doing and has done, as of the last step.
+    pub fn stats(&self) -> EngineStats {
+        let mut stats = *self.0.shared.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        stats.waiting = self.0.gate.in_flight().saturating_sub(stats.running);
+        stats
+    }
+
+    /// Refuses new requests from now on and waits for those inside; `false` when `timeout` passes before all have ended.
+    /// They go on all the same.
+    pub fn drain(&self, timeout: Duration) -> bool {
+        self.0.gate.drain(timeout)
+    }
+
+    /// Fails every request inside with [`EngineError::ShuttingDown`] after the step that is running, ends the thread and
+    /// gives the model's memory back. The handle refuses everything from now on.
+    pub fn shutdown(&self) {
+        self.0.gate.close();
+        self.0.shared.stop.store(true, Ordering::Release);
+        // A full channel means that the thread is awake.
+        self.0.commands.try_send(Command::Wake).ok();
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the engine's thread had ended by a panic");
+        }
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        self.0.commands.try_send(command).map_err(|error| match error {
+            TrySendError::Full(_) => EngineError::Busy {
+                in_flight: self.0.gate.in_flight(),
+                limit: self.info().max_sequences + self.info().max_queue,
+            },
+            TrySendError::Disconnected(_) if self.0.shared.stop.load(Ordering::Acquire) => EngineError::ShuttingDown,
+            TrySendError::Disconnected(_) => EngineError::Stopped { reason: "it has panicked".into() },
+        })
+    }
+}

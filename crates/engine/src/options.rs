@@ -1,0 +1,145 @@
+//! How an engine is set up: the model, the device, and how much it may do at once.
+
+use std::sync::Arc;
+
+use bessemer_weights::Progress;
+use serde::{Deserialize, Serialize};
+
+use crate::{EngineError, Result};
+
+/// Which device runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeviceChoice {
+    /// The best one of this machine.
+    #[default]
+    Auto,
+    /// Threads of this process.
+    Cpu,
+}
+
+/// Arithmetic of the activations in matrix products with quantised weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActivationMode {
+    /// What the device does best within the accuracy bar.
+    #[default]
+    Auto,
+    /// As the reference computes.
+    F32,
+    /// Quantised per group.
+    Int8,
+}
+
+/// Number type of the KV cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KvChoice {
+    /// Half precision.
+    #[default]
+    Auto,
+    /// Single precision, at twice the memory.
+    F32,
+    /// Half precision.
+    F16,
+}
+
+/// Everything that is fixed when an engine is loaded.
+#[derive(Clone)]
+pub struct EngineOptions {
+    /// `default`, a folder, a Hugging Face id, or `synth:SHAPE[:FORMAT]`.
+    pub model: String,
+    /// Branch, tag or commit of a Hugging Face id.
+    pub revision: Option<String>,
+    /// Never download: use what is on this machine.
+    pub offline: bool,
+    /// Told about downloads.
+    pub progress: Option<Arc<dyn Progress>>,
+    /// Seed of the weights of `synth:` models.
+    pub synth_seed: u64,
+    /// Which device runs the model.
+    pub device: DeviceChoice,
+    /// Threads of the CPU device; absent: one per core.
+    pub threads: Option<usize>,
+    /// Arithmetic of the activations.
+    pub activations: ActivationMode,
+    /// Number type of the KV cache.
+    pub kv_type: KvChoice,
+    /// Sequences that run at once, 1..=256.
+    pub max_sequences: usize,
+    /// Rows of one step that prefill may fill up to; a step never has more than `max(max_batch_tokens,
+    /// max_sequences)` rows.
+    pub max_batch_tokens: usize,
+    /// Requests that may wait beside the `max_sequences` running ones; beyond: [`EngineError::Busy`].
+    pub max_queue: usize,
+    /// Tokens of one KV block.
+    pub block_size: usize,
+    /// Cap of the model's context in tokens.
+    pub context: Option<usize>,
+    /// Bytes for the KV cache; absent: enough for `max_sequences` × min(context, 4096), at most half of the memory
+    /// that the device has left.
+    pub kv_memory: Option<u64>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            model: "default".into(),
+            revision: None,
+            offline: false,
+            progress: None,
+            synth_seed: 0,
+            device: DeviceChoice::Auto,
+            threads: None,
+            activations: ActivationMode::Auto,
+            kv_type: KvChoice::Auto,
+            max_sequences: 16,
+            max_batch_tokens: 512,
+            max_queue: 256,
+            block_size: 16,
+            context: None,
+            kv_memory: None,
+        }
+    }
+}
+
+impl EngineOptions {
+    /// Checks the numbers against their ranges.
+    pub(crate) fn validate(&self) -> Result<()> {
+        range("max_sequences", self.max_sequences, 1, 256)?;
+        range("max_batch_tokens", self.max_batch_tokens, 1, 65_536)?;
+        range("max_queue", self.max_queue, 0, 1 << 20)?;
+        range("block_size", self.block_size, 1, 1024)?;
+        if let Some(context) = self.context {
+            range("context", context, 2, u32::MAX as usize)?;
+        }
+        if let Some(threads) = self.threads {
+            range("threads", threads, 1, 1024)?;
+        }
+        Ok(())
+    }
+}
+
+fn range(field: &'static str, given: usize, low: usize, high: usize) -> Result<()> {
+    if (low..=high).contains(&given) {
+        return Ok(());
+    }
+    let rule = format!("must be from {low} to {high}");
+    Err(EngineError::invalid(field, rule, given, "Choose a value in that range"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_the_option() {
+        let options = EngineOptions { max_sequences: 300, ..EngineOptions::default() };
+        let message = options.validate().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "max_sequences: must be from 1 to 256, but it is 300. Choose a value in that range"
+        );
+        assert!(EngineOptions::default().validate().is_ok());
+    }
+}

@@ -1,0 +1,340 @@
+//! The engine's thread: takes commands, plans a step, runs it, hands out what came of it.
+//!
+//! - **One owner.** Scheduler, blocks, sequences and the network belong to this thread alone; nothing is locked while
+//!   a step runs. The only shared state is a snapshot of the statistics, written once per step.
+//! - **Asleep when idle.** With nothing to do the thread blocks on its channel; it never polls. Cancellations need no
+//!   wake-up, as there is a next step boundary exactly when there is something to cancel.
+//! - **A failed step fails its own requests.** Errors and panics of the network end the requests whose rows were in
+//!   the step; all others go on.
+//! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
+//!   sees the end finds them settled.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::batch::{StepInput, Want, lay_out};
+use crate::gate::Ticket;
+use crate::reply_stream::Outlet;
+use crate::scheduler::{Plan, Scheduler};
+use crate::sequence::{Sequence, SequenceId};
+use crate::stop::StopRules;
+use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Token, Usage};
+
+/// What the handle asks for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Generate(Generate),
+    Evaluate(Evaluate),
+    /// Look at [`Shared::stop`].
+    Wake,
+}
+
+/// A checked request.
+#[derive(Debug)]
+pub(crate) struct Generate {
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) sampling: Sampling,
+    pub(crate) seed: u64,
+    pub(crate) rules: StopRules,
+    pub(crate) outlet: Outlet,
+}
+
+/// A request for the logits after each of `ids`.
+#[derive(Debug)]
+pub(crate) struct Evaluate {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) reply: SyncSender<Result<Vec<f32>>>,
+    pub(crate) ticket: Ticket,
+}
+
+/// Runs the rows of a step through a network.
+pub(crate) trait Forward: Send {
+    /// Draws a token for each of the step's draws and returns the logits of its evaluated rows.
+    ///
+    /// # Errors
+    /// When the step could not be run; nothing of it counts then.
+    fn forward(&mut self, step: &StepInput<'_>) -> Result<StepOutput>;
+}
+
+/// What came of a step.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StepOutput {
+    /// One for each draw, in order.
+    pub(crate) tokens: Vec<Token>,
+    /// `[evaluated rows, vocab]`.
+    pub(crate) logits: Vec<f32>,
+}
+
+/// What the handle and the thread both see.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    pub(crate) stats: Mutex<EngineStats>,
+    pub(crate) stop: AtomicBool,
+}
+
+/// The thread's state.
+pub(crate) struct Worker {
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    forward: Box<dyn Forward>,
+    vocab: usize,
+    scheduler: Scheduler,
+    owners: BTreeMap<SequenceId, Owner>,
+    next_id: u64,
+    stats: EngineStats,
+}
+
+/// For whom a sequence runs.
+enum Owner {
+    Generate { sampling: Sampling, seed: u64, rules: StopRules, outlet: Outlet, usage: Usage },
+    Evaluate { logits: Vec<f32>, reply: SyncSender<Result<Vec<f32>>>, _ticket: Ticket },
+}
+
+/// How a sequence ends. An evaluated one ends with [`FinishReason::Stop`].
+type End = Result<FinishReason>;
+
+impl Worker {
+    /// A worker over an idle scheduler.
+    pub(crate) fn new(
+        commands: Receiver<Command>,
+        shared: Arc<Shared>,
+        forward: Box<dyn Forward>,
+        vocab: usize,
+        scheduler: Scheduler,
+    ) -> Self {
+        let stats = EngineStats::default();
+        let mut worker =
+            Self { commands, shared, forward, vocab, scheduler, owners: BTreeMap::new(), next_id: 0, stats };
+        worker.publish();
+        worker
+    }
+
+    /// Works until every handle is gone and every request has ended, or until it is told to stop.
+    pub(crate) fn run(mut self) {
+        loop {
+            if self.scheduler.is_idle() {
+                self.check_integrity();
+                match self.commands.recv() {
+                    Ok(command) => self.accept(command),
+                    Err(_) => return,
+                }
+            }
+            while let Ok(command) = self.commands.try_recv() {
+                self.accept(command);
+            }
+            if self.shared.stop.load(Ordering::Acquire) {
+                self.end_all(&EngineError::ShuttingDown);
+                return;
+            }
+            self.reap();
+            if !self.scheduler.is_idle() {
+                self.step();
+            }
+        }
+    }
+
+    fn accept(&mut self, command: Command) {
+        let id = SequenceId(self.next_id);
+        let (sequence, most, owner) = match command {
+            Command::Wake => return,
+            Command::Generate(Generate { prompt, sampling, seed, rules, outlet }) => {
+                let usage = Usage { prompt_tokens: prompt.len(), completion_tokens: 0 };
+                let most = prompt.len() + rules.max_tokens;
+                (Sequence::new(id, prompt), most, Owner::Generate { sampling, seed, rules, outlet, usage })
+            }
+            Command::Evaluate(Evaluate { ids, reply, ticket }) => {
+                let logits = vec![0.0; ids.len() * self.vocab];
+                let most = ids.len();
+                (Sequence::new(id, ids), most, Owner::Evaluate { logits, reply, _ticket: ticket })
+            }
+        };
+        self.next_id += 1;
+        self.stats.requests += 1;
+        self.stats.prompt_tokens += sequence.prompt_len() as u64;
+        self.owners.insert(id, owner);
+        if let Err(sequence) = self.scheduler.add(sequence, most) {
+            let pool = self.scheduler.pool();
+            let rule = format!("prompt and output must fit the KV cache's {} blocks", pool.total());
+            let given = format!("{} blocks for {most} tokens", pool.blocks_for(most));
+            let error = EngineError::invalid("prompt", rule, given, "Raise kv_memory, or ask for fewer tokens");
+            self.end(vec![(sequence.id, Err(error))]);
+        }
+    }
+
+    /// Ends the requests whose owners have lost interest.
+    fn reap(&mut self) {
+        let cancelled = |owner: &Owner| matches!(owner, Owner::Generate { outlet, .. } if outlet.is_cancelled());
+        let ended: Vec<_> = self
+            .owners
+            .iter()
+            .filter(|(_, owner)| cancelled(owner))
+            .map(|(id, _)| (*id, Ok(FinishReason::Cancelled)))
+            .collect();
+        if !ended.is_empty() {
+            self.end(ended);
+        }
+    }
+
+    fn step(&mut self) {
+        let started = Instant::now();
+        let plan = self.scheduler.schedule();
+        if plan.chunks.is_empty() {
+            // Cannot be: the oldest sequence always fits. If it is all the same, requests end rather than hang.
+            let reason = "no waiting sequence could be scheduled".into();
+            return self.end_all(&EngineError::Step { reason });
+        }
+        self.stats.preemptions += plan.preempted.len() as u64;
+        self.stats.steps += 1;
+        let outcome = self.forward(&plan);
+        self.stats.step_nanos += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        match outcome {
+            Ok(outcome) => self.commit(&plan, outcome),
+            Err(error) => {
+                tracing::error!(%error, requests = plan.chunks.len(), "a step failed");
+                self.stats.failed_steps += 1;
+                let ended = plan.chunks.iter().map(|chunk| (chunk.id, Err(error.clone()))).collect();
+                self.end(ended);
+            }
+        }
+    }
+
+    /// Runs a plan's rows; a panic on the way becomes an error.
+    fn forward(&mut self, plan: &Plan) -> Result<Outcome> {
+        let Self { scheduler, owners, forward, vocab, stats, .. } = self;
+        let step = lay_out(scheduler, plan, |id| match owners.get(&id)? {
+            Owner::Generate { sampling, seed, .. } => Some(Want::Draw { sampling, seed: *seed }),
+            Owner::Evaluate { .. } => Some(Want::Logits),
+        });
+        stats.rows += step.batch.input_ids.len() as u64;
+        let output = catch_unwind(AssertUnwindSafe(|| forward.forward(&step)))
+            .unwrap_or_else(|panic| Err(EngineError::Step { reason: message(panic.as_ref()) }))?;
+        if output.tokens.len() != step.draws.len() || output.logits.len() != step.evaluated.len() * *vocab {
+            let reason = format!(
+                "{} tokens for {} draws, {} logits for {} rows of {vocab}",
+                output.tokens.len(),
+                step.draws.len(),
+                output.logits.len(),
+                step.evaluated.len(),
+            );
+            return Err(EngineError::Step { reason });
+        }
+        Ok(Outcome {
+            drawn: step.draws.iter().map(|draw| draw.id).zip(output.tokens).collect(),
+            evaluated: step.evaluated,
+            logits: output.logits,
+        })
+    }
+
+    /// Takes over what a step computed.
+    fn commit(&mut self, plan: &Plan, outcome: Outcome) {
+        self.scheduler.advance(plan);
+        let mut ended = Vec::new();
+        let mut emitted = Vec::new();
+        for (id, token) in outcome.drawn {
+            let Some(Owner::Generate { rules, usage, .. }) = self.owners.get_mut(&id) else { continue };
+            let verdict = rules.judge(token.id, usage.completion_tokens);
+            if let Some(reason) = verdict.reason() {
+                ended.push((id, Ok(reason)));
+            }
+            if verdict != crate::stop::Verdict::End {
+                usage.completion_tokens += 1;
+                self.stats.generated_tokens += 1;
+                self.scheduler.push(id, token.id);
+                emitted.push((id, token));
+            }
+        }
+        for ((id, position), row) in outcome.evaluated.iter().zip(outcome.logits.chunks_exact(self.vocab.max(1))) {
+            if let Some(Owner::Evaluate { logits, .. }) = self.owners.get_mut(id) {
+                let at = position * self.vocab;
+                if let Some(target) = logits.get_mut(at..at + self.vocab) {
+                    target.copy_from_slice(row);
+                }
+            }
+        }
+        for chunk in plan.chunks.iter().filter(|chunk| chunk.last) {
+            if let Some(Owner::Evaluate { .. }) = self.owners.get(&chunk.id) {
+                ended.push((chunk.id, Ok(FinishReason::Stop)));
+            }
+        }
+        self.publish();
+        for (id, token) in emitted {
+            if let Some(Owner::Generate { outlet, .. }) = self.owners.get(&id) {
+                outlet.token(token);
+            }
+        }
+        self.end(ended);
+    }
+
+    /// Takes requests out: blocks first, then the counts, then the word to the owner.
+    fn end(&mut self, ended: Vec<(SequenceId, End)>) {
+        let mut leaving = Vec::with_capacity(ended.len());
+        for (id, end) in ended {
+            self.scheduler.remove(id);
+            let Some(owner) = self.owners.remove(&id) else { continue };
+            match end {
+                Ok(FinishReason::Cancelled) => self.stats.cancelled += 1,
+                Ok(_) => self.stats.finished += 1,
+                Err(_) => self.stats.failed += 1,
+            }
+            leaving.push((owner, end));
+        }
+        self.publish();
+        for (owner, end) in leaving {
+            owner.end(end);
+        }
+    }
+
+    fn end_all(&mut self, error: &EngineError) {
+        let everybody = self.owners.keys().map(|id| (*id, Err(error.clone()))).collect();
+        self.end(everybody);
+    }
+
+    fn publish(&mut self) {
+        let pool = self.scheduler.pool();
+        self.stats.running = self.scheduler.running_len();
+        self.stats.kv_blocks_total = pool.total();
+        self.stats.kv_blocks_free = pool.free();
+        self.stats.kv_blocks_used = pool.used();
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = self.stats;
+    }
+
+    fn check_integrity(&self) {
+        if let Err(rule) = self.scheduler.check_integrity() {
+            tracing::error!(rule, "the KV blocks do not add up");
+            debug_assert!(false, "{rule}");
+        }
+    }
+}
+
+/// What came of a step, by sequence.
+struct Outcome {
+    drawn: Vec<(SequenceId, Token)>,
+    evaluated: Vec<(SequenceId, usize)>,
+    logits: Vec<f32>,
+}
+
+impl Owner {
+    fn end(self, end: End) {
+        match self {
+            Self::Generate { outlet, usage, .. } => outlet.end(match end {
+                Ok(reason) => Reply::Finished { reason, usage },
+                Err(error) => Reply::Failed(error),
+            }),
+            Self::Evaluate { logits, reply, _ticket } => {
+                drop(_ticket);
+                // Nobody listens any more: then nobody misses it.
+                reply.try_send(end.map(|_| logits)).ok();
+            }
+        }
+    }
+}
+
+/// The words of a panic.
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".into())
+}
