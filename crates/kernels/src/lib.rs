@@ -15,8 +15,19 @@
 pub mod catalog;
 pub mod isa;
 pub mod linear;
+mod simd;
+pub mod router;
+pub mod rope;
+pub mod rms_norm;
+pub mod kv;
+pub mod gather;
+mod bounds;
 pub mod view;
+
+#[cfg(test)]
+mod golden;
 
 pub use catalog::{Catalog, Kernel, Op};
 pub use isa::Isa;
+pub use kv::KvType;
 pub use view::{Activations, QuantisedRows, View};
