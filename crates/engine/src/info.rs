@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// What was loaded; fixed for the engine's life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EngineInfo {
     /// Name of the model, as it was asked for.
     pub model: String,

@@ -35,6 +35,9 @@ mod text_stream;
 mod validate;
 mod worker;
 
+#[cfg(test)]
+mod tests;
+
 pub use bessemer_text::Specials;
 pub use engine::Engine;
 pub use error::{EngineError, Result};

@@ -1,0 +1,6 @@
+//! The engine without a checkpoint: scheduling as a pure function, and the thread over a network small enough to be
+//! checked by hand.
+
+mod engine;
+mod history;
+mod scheduling;
