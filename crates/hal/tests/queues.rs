@@ -124,6 +124,23 @@ fn bytes_that_pending_work_reads_may_be_read_but_not_written() {
 }
 
 #[test]
+fn bytes_of_a_refused_command_are_free() {
+    let device = cpu(1);
+    let (x, y, z) = (buffer(&*device, &[1; 4]), buffer(&*device, &[2; 4]), buffer(&*device, &[3; 4]));
+    let go = device.create_event(0).unwrap();
+    let commands = record(&*device, "refused", |e| {
+        e.copy(&x.whole(), &y.whole()).unwrap();
+        usage(e.copy(&z.whole(), &y.whole()));
+    });
+    let submit = Submit { wait: &[(go.clone(), 1)], ..Submit::new(&commands) };
+    let submission = device.submit(QueueKind::Compute, submit).unwrap();
+    put(&*device, &z, &[9; 4]);
+    go.signal(1);
+    submission.wait(LONG).unwrap();
+    assert_eq!(get(&*device, &y), [1; 4]);
+}
+
+#[test]
 fn a_panicking_kernel_fails_its_submission_and_nothing_else() {
     for threads in [1, 4] {
         let device = cpu(threads);

@@ -34,8 +34,8 @@ fn a_hazard_names_both_commands_and_the_buffer() {
         e.barrier();
         e.dispatch(&scaling(&scales, &a.whole(), &b.whole(), 1, 8)).unwrap();
         // Write after read, of one element only; reading the same bytes again is no conflict.
-        usage(e.copy(&b.slice(8, 4).unwrap(), &a.slice(28, 4).unwrap()));
         let c = buffer(&*device, &[0; 8]);
+        usage(e.copy(&c.slice(8, 4).unwrap(), &a.slice(28, 4).unwrap()));
         e.copy(&a.whole(), &c.whole()).unwrap();
         let commands = e.finish().unwrap();
         run(&*device, &commands).unwrap();

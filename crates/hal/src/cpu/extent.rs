@@ -63,7 +63,7 @@ mod tests {
     fn a_set_holds_exactly_the_bytes_put_in() {
         let (mut set, mut plain) = (ExtentSet::default(), [false; 64]);
         // A fixed walk over starts and sizes, empty ones included, that makes extents split, touch, and swallow.
-        for step in 0..40_u64 {
+        for step in 0..if cfg!(miri) { 6 } else { 40_u64 } {
             let (start, size) = (step * 29 % 61, step * 7 % 5);
             let end = (start + size).min(64);
             set.insert(Extent { start, end });
