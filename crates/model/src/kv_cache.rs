@@ -1,7 +1,7 @@
 //! Keys and values of all layers, in blocks.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::rope::KvType;
+use bessemer_kernels::KvType;
 use bessemer_runtime::Runtime;
 
 use crate::{KvPrecision, ModelConfig, Result};

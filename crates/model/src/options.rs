@@ -1,6 +1,6 @@
 //! How a model runs: the choices that do not come with the checkpoint.
 
-use bessemer_kernels::rope::KvType;
+use bessemer_kernels::KvType;
 use serde::{Deserialize, Serialize};
 
 /// Precision of the activations that enter a quantised linear layer.

@@ -175,7 +175,7 @@ impl ModelConfig {
             head_dim,
             context,
             norm_eps: f.positive("rms_norm_eps")?.unwrap_or(1e-6) as f32,
-            rope: rope::rope(&f, head_dim, context)?,
+            rope: rope::rope(&f, head_dim)?,
             windows: windows(&f, architecture, layers)?,
             attention_bias: f.flag("attention_bias")?.unwrap_or(false),
             mlp_bias: f.flag("mlp_bias")?.unwrap_or(false),

@@ -2,7 +2,7 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::linear::{ExpertInput, LinearExperts, Output, Swiglu};
-use bessemer_kernels::router::{Combine, ExpertSort, Router, RouterKind};
+use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
 use bessemer_kernels::{Activations, View};
 use bessemer_runtime::Recorder;
 
@@ -77,7 +77,8 @@ impl Moe {
             rows,
             experts,
             top_k,
-            kind: RouterKind::Softmax { normalise: self.config.normalise },
+            scores: Scores::Softmax,
+            normalise: if self.config.normalise { Normalise::SumToOne } else { Normalise::Keep },
         })?;
         let routing = Routing {
             offsets: recorder.transient("expert_offsets", (experts + 1) * 4)?,
