@@ -17,19 +17,26 @@
 
 mod codes;
 mod float;
+mod gated;
 mod int8;
 mod layout;
 mod multiply;
+mod ops;
 mod pack;
+mod params;
 mod quantise;
+mod select;
 mod simd;
 mod unpack;
 
 #[cfg(test)]
 mod tests;
 
+pub use gated::{GateActivation, Gated};
 pub use layout::{Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType};
 pub use multiply::{Epilogue, Input, Matrix, Routing, SlotInput, Write, multiply, multiply_experts};
+pub use ops::{Embedding, Experts, Linear, Quantise, Weights};
 pub use pack::{Source, pack};
 pub use quantise::{Int8RowMut, Int8Rows, quantise_row};
+pub use select::tile_columns;
 pub use unpack::unpack_row;

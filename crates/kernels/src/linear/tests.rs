@@ -6,10 +6,7 @@ use bessemer_hal::cpu::Tile;
 
 use super::*;
 use crate::Isa;
-use golden::{Golden, Random};
-
-#[path = "../golden.rs"]
-mod golden;
+use crate::golden::{Golden, Random};
 
 pub(super) fn seed() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64

@@ -1,0 +1,180 @@
+//! The gate between the two halves of a feed-forward layer: `y = act(gate) · up`, as f32 or int8.
+
+use bessemer_hal::cpu::Invocation;
+use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bytemuck::{Pod, Zeroable};
+
+use super::ops::{broken, check_int8, write_int8};
+use super::quantise::{Int8RowMut, quantise_row};
+use crate::simd::{self, Simd, Task};
+use crate::{Activations, Catalog, Isa, Kernel, Op, bounds};
+
+/// What a gate is passed through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GateActivation {
+    /// `x / (1 + e^−x)`.
+    Silu,
+    /// The tanh form of GELU: `x / (1 + e^−2u)`, `u = √(2/π) · (x + 0.044715 x³)`.
+    GeluTanh,
+}
+
+/// `out[r][i] = act(x[r][i]) · x[r][dim + i]`.
+#[derive(Clone, Debug)]
+pub struct Gated {
+    /// f32 `[rows, 2 · dim]`: gates, then ups.
+    pub x: Slice,
+    /// `[rows, dim]`.
+    pub out: Activations,
+    /// Rows.
+    pub rows: usize,
+    /// Columns of the result.
+    pub dim: usize,
+    /// What gates are passed through.
+    pub activation: GateActivation,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    dim: u32,
+    activation: u32,
+    /// Columns that share an int8 scale; unused for f32.
+    group: u32,
+}
+
+static TO_F32: Kernel = Kernel { name: "gated_f32", cpu: to_f32 };
+static TO_INT8: Kernel = Kernel { name: "gated_int8", cpu: to_int8 };
+
+impl Op for Gated {
+    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, dim, .. } = *self;
+        bounds::holds::<f32>("gated", "x", &self.x, &[rows, 2, dim])?;
+        let tile_rows = bounds::rows_per_group(rows, 2 * dim, catalog.workers());
+        let activation = u32::from(self.activation == GateActivation::GeluTanh);
+        let mut params = Params { dim: dim as u32, activation, group: 0 };
+        let mut bindings = vec![Binding::read(self.x.clone())];
+        let kernel = match &self.out {
+            Activations::F32(out) => {
+                bounds::holds::<f32>("gated", "out", out, &[rows, dim])?;
+                bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
+                &TO_F32
+            }
+            Activations::Int8(out) => {
+                check_int8("gated", out, rows, dim)?;
+                bindings.extend(write_int8(out, rows, dim, tile_rows));
+                params.group = out.group as u32;
+                &TO_INT8
+            }
+        };
+        Ok(Dispatch {
+            pipeline: catalog.pipeline(kernel)?,
+            bindings,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            groups: rows.div_ceil(tile_rows),
+        })
+    }
+}
+
+fn activation(params: Params) -> GateActivation {
+    if params.activation == 1 { GateActivation::GeluTanh } else { GateActivation::Silu }
+}
+
+fn to_f32(invocation: &mut Invocation<'_>) {
+    let params: Params = invocation.params();
+    let dim = params.dim as usize;
+    let x = invocation.input::<f32>(0);
+    let mut out = invocation.output::<f32>(1);
+    let first = out.first_row();
+    for (row, x) in (0..out.rows()).zip(x.chunks_exact((2 * dim).max(1)).skip(first)) {
+        let (gate, up) = x.split_at(dim);
+        gate_row(Isa::detect(), activation(params), gate, up, out.row_mut(row));
+    }
+}
+
+/// Columns that are kept as f32 at a time on their way to int8: whole groups, in the L1 cache.
+const SEGMENT: usize = 512;
+
+fn to_int8(invocation: &mut Invocation<'_>) {
+    let params: Params = invocation.params();
+    let (dim, group) = (params.dim as usize, params.group.max(32) as usize);
+    let x = invocation.input::<f32>(0);
+    let mut codes = invocation.output::<i8>(1);
+    let (mut scales, mut sums) = (invocation.output::<f32>(2), invocation.output::<i32>(3));
+    let first = codes.first_row();
+    let mut segment = [0.0; SEGMENT];
+    for (row, x) in (0..codes.rows()).zip(x.chunks_exact((2 * dim).max(1)).skip(first)) {
+        let (gate, up) = x.split_at(dim);
+        let columns = gate.chunks(SEGMENT).zip(up.chunks(SEGMENT)).zip(codes.row_mut(row).chunks_mut(SEGMENT));
+        let groups = SEGMENT / group;
+        let scales = scales.row_mut(row).chunks_mut(groups).zip(sums.row_mut(row).chunks_mut(groups));
+        for (((gate, up), codes), (scales, sums)) in columns.zip(scales) {
+            let y = &mut segment[..gate.len()];
+            gate_row(Isa::detect(), activation(params), gate, up, y);
+            let to = Int8RowMut { codes, scales, sums };
+            quantise_row(Isa::detect(), y, group, to).unwrap_or_else(|error| broken(&error.to_string()));
+        }
+    }
+}
+
+fn gate_row(isa: Isa, activation: GateActivation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    simd::run(isa, Denominators { activation, gate, out });
+    for ((y, gate), up) in out.iter_mut().zip(gate).zip(up) {
+        *y = gate / *y * up;
+    }
+}
+
+/// Writes `1 + e^−z`, `z` being the gate or GELU's `2u`.
+struct Denominators<'a> {
+    activation: GateActivation,
+    gate: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Task for Denominators<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let one = s.splat(1.0);
+        let (linear, cubic) = match self.activation {
+            GateActivation::Silu => (-1.0, 0.0),
+            // −2 √(2/π), and that times 0.044715.
+            GateActivation::GeluTanh => (-1.595_769_1, -0.071_354_814),
+        };
+        for (out, gate) in self.out.chunks_mut(S::LANES).zip(self.gate.chunks(S::LANES)) {
+            let x = s.load(gate, 0.0);
+            // Beyond ±1e12 the cube would overflow to an infinity of its own sign, which the limits take as well.
+            let slope = s.fma(s.mul(x, x), s.splat(cubic), s.splat(linear));
+            let z = s.max(s.min(s.mul(slope, x), s.splat(88.0)), s.splat(-100.0));
+            s.store(out, s.add(s.exp(z), one));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gates_follow_their_formulas() {
+        let gate: Vec<f32> = (-300..300).map(|i| i as f32 * 0.1).chain([-1e30, -100.0, 100.0, 1e10, f32::NAN]).collect();
+        let up: Vec<f32> = (0..gate.len()).map(|i| 1.0 - i as f32 * 0.01).collect();
+        for isa in Isa::all_available() {
+            for activation in [GateActivation::Silu, GateActivation::GeluTanh] {
+                let mut out = vec![0.0; gate.len()];
+                gate_row(isa, activation, &gate, &up, &mut out);
+                for ((x, up), y) in gate.iter().zip(&up).zip(out) {
+                    let (x, up) = (f64::from(*x), f64::from(*up));
+                    let want = up * match activation {
+                        GateActivation::Silu => x / (1.0 + (-x).exp()),
+                        GateActivation::GeluTanh => {
+                            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+                            0.5 * x * (1.0 + u.tanh())
+                        }
+                    };
+                    let error = (f64::from(y) - want).abs();
+                    assert!(y.is_nan() && x.is_nan() || error <= 2e-6 * want.abs() + 1e-6, "{isa:?} {activation:?} {x}: {y}, not {want}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Matrix products as recorded operations.
+//!
+//! Each is a struct of buffers and shapes; [`Op::dispatch`] checks every size once, so that kernels run unchecked.
+
+use bessemer_hal::cpu::Invocation;
+use bessemer_hal::{Binding, DeviceError, Dispatch, Result, Slice, Tiling};
+use bytemuck::{Pod, Zeroable};
+
+use super::layout::{LinearError, LinearLayout};
+use super::multiply::{Epilogue, Input, Matrix, Routing, SlotInput, Write, multiply, multiply_experts};
+use super::params::LayoutParams;
+use super::quantise::{Int8RowMut, Int8Rows, quantise_row};
+use super::select::tile_columns;
+use super::unpack::unpack_row;
+use crate::{Activations, Catalog, Isa, Kernel, Op, QuantisedRows, bounds};
+
+impl From<LinearError> for DeviceError {
+    fn from(error: LinearError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// A packed matrix, or a stack of them, in a buffer.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    /// Shape and encoding.
+    pub layout: LinearLayout,
+    /// [`LinearLayout::bytes`] bytes as [`super::pack`] wrote them.
+    pub packed: Slice,
+    /// f32 `[experts, out]`, added to the product.
+    pub bias: Option<Slice>,
+}
+
+impl Weights {
+    fn check(&self, op: &str) -> Result<()> {
+        let Self { layout, packed, bias } = self;
+        bounds::holds::<u8>(op, "weights", packed, &[layout.bytes()])?;
+        bias.iter().try_for_each(|bias| bounds::holds::<f32>(op, "bias", bias, &[layout.experts(), layout.out()]))
+    }
+
+    /// Bindings of weights, activations and bias, in the order in which [`Operands::read`] takes them.
+    fn bind(&self, op: &str, x: &Activations, rows: usize) -> Result<Vec<Binding>> {
+        self.check(op)?;
+        let (layout, inp) = (&self.layout, self.layout.inp());
+        let mut bindings = vec![Binding::read(self.packed.clone())];
+        match x {
+            Activations::F32(x) => {
+                bounds::holds::<f32>(op, "x", x, &[rows, inp])?;
+                bindings.push(Binding::read(x.clone()));
+            }
+            Activations::Int8(x) => {
+                bounds::rule(op, layout.is_quantised() && x.group == layout.block(), || {
+                    format!(
+                        "int8 activations in groups of {} meet {:?} weights, which take groups of {}: quantise for this \
+                         layout, or give f32",
+                        x.group,
+                        layout.encoding(),
+                        layout.block()
+                    )
+                })?;
+                check_int8(op, x, rows, inp)?;
+                bindings.extend([&x.codes, &x.scales, &x.sums].map(|slice| Binding::read(slice.clone())));
+            }
+        }
+        bindings.extend(self.bias.iter().map(|bias| Binding::read(bias.clone())));
+        Ok(bindings)
+    }
+}
+
+pub(super) fn check_int8(op: &str, x: &QuantisedRows, rows: usize, cols: usize) -> Result<()> {
+    bounds::rule(op, matches!(x.group, 32 | 64) && cols.is_multiple_of(x.group), || {
+        format!("{cols} columns in groups of {} cannot be int8: groups have 32 or 64, and divide the columns", x.group)
+    })?;
+    let groups = cols / x.group;
+    bounds::holds::<i8>(op, "codes", &x.codes, &[rows, cols])?;
+    bounds::holds::<f32>(op, "scales", &x.scales, &[rows, groups])?;
+    bounds::holds::<i32>(op, "sums", &x.sums, &[rows, groups])
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct ProductParams {
+    layout: LayoutParams,
+    rows: u32,
+    int8: u32,
+    bias: u32,
+    add: u32,
+    /// Experts: slots that read one row; 0 when each reads its own.
+    top_k: u32,
+    unused: u32,
+}
+
+impl ProductParams {
+    fn new(weights: &Weights, x: &Activations, rows: usize, write: Write) -> Self {
+        Self {
+            layout: LayoutParams::new(&weights.layout),
+            rows: rows as u32,
+            int8: u32::from(matches!(x, Activations::Int8(_))),
+            bias: u32::from(weights.bias.is_some()),
+            add: u32::from(write == Write::Add),
+            top_k: 0,
+            unused: 0,
+        }
+    }
+}
+
+/// Operands of a product, out of an invocation.
+struct Operands<'a> {
+    matrix: Matrix<'a>,
+    x: Input<'a>,
+    epilogue: Epilogue<'a>,
+    /// The first binding that is none of these.
+    next: usize,
+}
+
+impl<'a> Operands<'a> {
+    fn read(invocation: &Invocation<'a>, params: &ProductParams) -> Self {
+        let layout = params.layout.layout().unwrap_or_else(|| broken("parameters hold a layout"));
+        let packed = invocation.input::<u8>(0).get(..layout.bytes()).unwrap_or_default();
+        let matrix = Matrix::new(layout, packed).unwrap_or_else(|error| broken(&error.to_string()));
+        let (x, next) = if params.int8 == 1 {
+            let rows = Int8Rows { codes: invocation.input(1), scales: invocation.input(2), sums: invocation.input(3) };
+            (Input::Int8(rows), 4)
+        } else {
+            (Input::F32 { x: invocation.input(1), stride: layout.inp() }, 2)
+        };
+        let bias = (params.bias == 1).then(|| {
+            invocation.input::<f32>(next).get(..layout.experts() * layout.out()).unwrap_or_default()
+        });
+        let write = if params.add == 1 { Write::Add } else { Write::Store };
+        Self { matrix, x, epilogue: Epilogue { bias, write }, next: next + params.bias as usize }
+    }
+}
+
+#[cold]
+pub(super) fn broken(rule: &str) -> ! {
+    panic!("kernel contract broken: {rule}")
+}
+
+/// `out = x · Wᵀ + bias`, or `out += …`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    /// `[rows, inp]`.
+    pub x: Activations,
+    /// `[out, inp]`.
+    pub weights: Weights,
+    /// f32 `[rows, out]`.
+    pub out: Slice,
+    /// Rows.
+    pub rows: usize,
+    /// Replace `out` or add to it.
+    pub write: Write,
+}
+
+static LINEAR: Kernel = Kernel { name: "linear", cpu: linear };
+
+impl Op for Linear {
+    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let (layout, rows) = (&self.weights.layout, self.rows);
+        bounds::rule("linear", layout.experts() == 1, || {
+            format!("one matrix is multiplied, given a stack of {}: use experts", layout.experts())
+        })?;
+        bounds::holds::<f32>("linear", "out", &self.out, &[rows, layout.out()])?;
+        let mut bindings = self.weights.bind("linear", &self.x, rows)?;
+        let tiling = Tiling::by_cols(rows, layout.out(), tile_columns(layout, rows, catalog.workers()));
+        bindings.push(Binding::write(self.out.clone(), tiling));
+        Ok(Dispatch {
+            pipeline: catalog.pipeline(&LINEAR)?,
+            bindings,
+            params: bytemuck::bytes_of(&ProductParams::new(&self.weights, &self.x, rows, self.write)).to_vec(),
+            groups: tiling.groups(),
+        })
+    }
+}
+
+fn linear(invocation: &mut Invocation<'_>) {
+    let params: ProductParams = invocation.params();
+    let Operands { matrix, x, epilogue, next } = Operands::read(invocation, &params);
+    let mut y = invocation.output::<f32>(next);
+    let panels = panels_of(&y);
+    multiply(Isa::detect(), matrix, x, 0..params.rows as usize, panels, &mut y, epilogue)
+        .unwrap_or_else(|error| broken(&error.to_string()));
+}
+
+fn panels_of(tile: &bessemer_hal::cpu::Tile<'_, f32>) -> std::ops::Range<usize> {
+    let first = tile.first_col() / super::LANES;
+    first..first + tile.cols().div_ceil(super::LANES)
+}
+
+/// `out[slot] = x[input(slot)] · W[expert(slot)]ᵀ + bias[expert(slot)]`. A slot that no expert lists keeps its row.
+#[derive(Clone, Debug)]
+pub struct Experts {
+    /// `[rows, inp]`: a row per token or per slot.
+    pub x: Activations,
+    /// `[experts, out, inp]`.
+    pub weights: Weights,
+    /// u32 `[experts + 1]`: expert `e` works on `order[offsets[e]..offsets[e + 1]]`.
+    pub offsets: Slice,
+    /// u32 `[slots]`: slots, sorted by expert.
+    pub order: Slice,
+    /// What a slot reads.
+    pub input: SlotInput,
+    /// f32 `[slots, out]`.
+    pub out: Slice,
+    /// Tokens times experts per token.
+    pub slots: usize,
+}
+
+static EXPERTS: Kernel = Kernel { name: "experts", cpu: experts };
+
+impl Op for Experts {
+    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let (layout, slots) = (&self.weights.layout, self.slots);
+        let (top_k, rows) = match self.input {
+            SlotInput::Token { top_k } => (top_k.max(1), slots.div_ceil(top_k.max(1) as usize)),
+            SlotInput::Slot => (0, slots),
+        };
+        bounds::holds::<u32>("experts", "offsets", &self.offsets, &[layout.experts() + 1])?;
+        bounds::holds::<u32>("experts", "order", &self.order, &[slots])?;
+        bounds::holds::<f32>("experts", "out", &self.out, &[slots, layout.out()])?;
+        let mut bindings = self.weights.bind("experts", &self.x, rows)?;
+        bindings.extend([&self.offsets, &self.order].map(|slice| Binding::read(slice.clone())));
+        let tiling = Tiling::by_cols(slots, layout.out(), tile_columns(layout, slots, catalog.workers()));
+        bindings.push(Binding::write(self.out.clone(), tiling));
+        let params = ProductParams { top_k, ..ProductParams::new(&self.weights, &self.x, slots, Write::Store) };
+        Ok(Dispatch {
+            pipeline: catalog.pipeline(&EXPERTS)?,
+            bindings,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            groups: tiling.groups(),
+        })
+    }
+}
+
+fn experts(invocation: &mut Invocation<'_>) {
+    let params: ProductParams = invocation.params();
+    let Operands { matrix, x, epilogue, next } = Operands::read(invocation, &params);
+    let offsets = invocation.input::<u32>(next).get(..matrix.layout().experts() + 1).unwrap_or_default();
+    let order = invocation.input::<u32>(next + 1).get(..params.rows as usize).unwrap_or_default();
+    let input = match params.top_k {
+        0 => SlotInput::Slot,
+        top_k => SlotInput::Token { top_k },
+    };
+    let mut y = invocation.output::<f32>(next + 2);
+    let panels = panels_of(&y);
+    multiply_experts(Isa::detect(), matrix, x, Routing { offsets, order, input }, panels, &mut y, epilogue)
+        .unwrap_or_else(|error| broken(&error.to_string()));
+}
+
+/// Activations to int8: see [`quantise_row`].
+#[derive(Clone, Debug)]
+pub struct Quantise {
+    /// f32 `[rows, dim]`.
+    pub x: Slice,
+    /// `[rows, dim]`.
+    pub out: QuantisedRows,
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub dim: usize,
+}
+
+static QUANTISE: Kernel = Kernel { name: "quantise", cpu: quantise };
+
+impl Op for Quantise {
+    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, dim, .. } = *self;
+        bounds::holds::<f32>("quantise", "x", &self.x, &[rows, dim])?;
+        check_int8("quantise", &self.out, rows, dim)?;
+        let tile_rows = bounds::rows_per_group(rows, dim, catalog.workers());
+        let mut bindings = vec![Binding::read(self.x.clone())];
+        bindings.extend(write_int8(&self.out, rows, dim, tile_rows));
+        Ok(Dispatch {
+            pipeline: catalog.pipeline(&QUANTISE)?,
+            bindings,
+            params: bytemuck::cast_slice(&[dim as u32, self.out.group as u32]).to_vec(),
+            groups: rows.div_ceil(tile_rows),
+        })
+    }
+}
+
+/// The three bindings of int8 rows that a kernel writes row by row.
+pub(super) fn write_int8(out: &QuantisedRows, rows: usize, cols: usize, tile_rows: usize) -> [Binding; 3] {
+    let groups = cols / out.group;
+    [
+        Binding::write(out.codes.clone(), Tiling::by_rows(rows, cols, tile_rows)),
+        Binding::write(out.scales.clone(), Tiling::by_rows(rows, groups, tile_rows)),
+        Binding::write(out.sums.clone(), Tiling::by_rows(rows, groups, tile_rows)),
+    ]
+}
+
+fn quantise(invocation: &mut Invocation<'_>) {
+    let [dim, group] = invocation.params::<[u32; 2]>().map(|n| n as usize);
+    let x = invocation.input::<f32>(0);
+    let mut codes = invocation.output::<i8>(1);
+    let (mut scales, mut sums) = (invocation.output::<f32>(2), invocation.output::<i32>(3));
+    let first = codes.first_row();
+    for (row, x) in (0..codes.rows()).zip(x.chunks_exact(dim.max(1)).skip(first)) {
+        let to = Int8RowMut { codes: codes.row_mut(row), scales: scales.row_mut(row), sums: sums.row_mut(row) };
+        quantise_row(Isa::detect(), x, group, to).unwrap_or_else(|error| broken(&error.to_string()));
+    }
+}
+
+/// Rows of a packed matrix by index: `out[i] = scale · W[ids[i]]`, zeros where the id leaves the matrix.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    /// u32 `[rows]`.
+    pub ids: Slice,
+    /// `[out, inp]`: `out` is the vocabulary.
+    pub weights: Weights,
+    /// f32 `[rows, inp]`.
+    pub out: Slice,
+    /// Rows.
+    pub rows: usize,
+    /// Applied to every value; 1 where the model scales nothing.
+    pub scale: f32,
+}
+
+static EMBEDDING: Kernel = Kernel { name: "embedding", cpu: embedding };
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct EmbeddingParams {
+    layout: LayoutParams,
+    scale: f32,
+    unused: u32,
+}
+
+impl Op for Embedding {
+    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let (layout, rows) = (&self.weights.layout, self.rows);
+        self.weights.check("embedding")?;
+        bounds::holds::<u32>("embedding", "ids", &self.ids, &[rows])?;
+        bounds::holds::<f32>("embedding", "out", &self.out, &[rows, layout.inp()])?;
+        let tile_rows = bounds::rows_per_group(rows, 4 * layout.inp(), catalog.workers());
+        let params = EmbeddingParams { layout: LayoutParams::new(layout), scale: self.scale, unused: 0 };
+        Ok(Dispatch {
+            pipeline: catalog.pipeline(&EMBEDDING)?,
+            bindings: vec![
+                Binding::read(self.weights.packed.clone()),
+                Binding::read(self.ids.clone()),
+                Binding::write(self.out.clone(), Tiling::by_rows(rows, layout.inp(), tile_rows)),
+            ],
+            params: bytemuck::bytes_of(&params).to_vec(),
+            groups: rows.div_ceil(tile_rows),
+        })
+    }
+}
+
+fn embedding(invocation: &mut Invocation<'_>) {
+    let params: EmbeddingParams = invocation.params();
+    let layout = params.layout.layout().unwrap_or_else(|| broken("parameters hold a layout"));
+    let packed = invocation.input::<u8>(0).get(..layout.bytes()).unwrap_or_default();
+    let ids = invocation.input::<u32>(1);
+    let mut out = invocation.output::<f32>(2);
+    for (row, &id) in (0..out.rows()).zip(ids.iter().skip(out.first_row())) {
+        let to = out.row_mut(row);
+        if unpack_row(&layout, packed, id as usize, to).is_err() {
+            to.fill(0.0);
+        }
+        if params.scale != 1.0 {
+            to.iter_mut().for_each(|v| *v *= params.scale);
+        }
+    }
+}
