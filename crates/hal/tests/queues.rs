@@ -252,7 +252,8 @@ fn dropping_a_device_ends_pending_work() {
         let copies = record(&*device, "copies", |e| e.barrier());
         let (never, done) = (device.create_event(0).unwrap(), device.create_event(0).unwrap());
         let running = device.submit(QueueKind::Compute, Submit::new(&commands)).unwrap();
-        let submit = Submit { signal: &[(done.clone(), 1)], ..Submit::new(&commands) };
+        let submit =
+            Submit { wait: &[(never.clone(), 1)], signal: &[(done.clone(), 1)], ..Submit::new(&commands) };
         let queued = device.submit(QueueKind::Compute, submit).unwrap();
         let submit = Submit { wait: &[(never.clone(), 1)], ..Submit::new(&copies) };
         let stuck = device.submit(QueueKind::Transfer, submit).unwrap();
