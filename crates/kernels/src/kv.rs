@@ -4,6 +4,8 @@ use bytemuck::Pod;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use crate::simd::Simd;
+
 /// Element type of a KV cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KvType {
@@ -27,11 +29,17 @@ impl KvType {
 pub(crate) trait KvElement: Pod {
     /// Rounds `from` into `to`, which is as long. Clobbers `from`.
     fn narrow(from: &mut [f32], to: &mut [Self]);
+    /// The first [`Simd::LANES`] elements of `from`, with 0 for those it lacks.
+    fn load<S: Simd>(s: S, from: &[Self]) -> S::V;
 }
 
 impl KvElement for f32 {
     fn narrow(from: &mut [f32], to: &mut [Self]) {
         to.copy_from_slice(from);
+    }
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[Self]) -> S::V {
+        s.load(from, 0.0)
     }
 }
 
@@ -43,6 +51,10 @@ impl KvElement for f16 {
             *x = x.clamp(-65504.0, 65504.0);
         }
         to.convert_from_f32_slice(from);
+    }
+    #[inline(always)]
+    fn load<S: Simd>(s: S, from: &[Self]) -> S::V {
+        s.load_f16(from.reinterpret_cast())
     }
 }
 

@@ -12,6 +12,7 @@
 //! - What changes per step (ids, positions, block tables, lengths, sampling parameters) is read from *buffers*;
 //!   parameters hold shapes only.
 
+pub mod attention;
 pub mod catalog;
 pub mod isa;
 pub mod linear;

@@ -21,6 +21,7 @@ pub(super) unsafe fn run<T: Task>(task: T) -> T::Output {
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
+    const WIDE_TILES: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {

@@ -21,6 +21,7 @@ pub(super) unsafe fn run<T: Task>(task: T) -> T::Output {
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
+    const WIDE_TILES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {

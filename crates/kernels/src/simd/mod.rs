@@ -25,6 +25,8 @@ pub(crate) trait Simd: Copy {
     type V: Copy;
     /// f32 in a register; at most 16.
     const LANES: usize;
+    /// There are 32 registers: enough to keep a tile of 24 results beside its operands.
+    const WIDE_TILES: bool;
 
     /// `x` in every lane.
     fn splat(self, x: f32) -> Self::V;

@@ -23,6 +23,7 @@ pub(super) unsafe fn run<T: Task>(task: T) -> T::Output {
 impl Simd for Neon {
     type V = float32x4_t;
     const LANES: usize = 4;
+    const WIDE_TILES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {

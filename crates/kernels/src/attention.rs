@@ -1,0 +1,153 @@
+//! Attention over a paged KV cache: causal, grouped queries, optionally a sliding window.
+//!
+//! - One kernel serves decode, prefill and chunks of both in one launch: a row knows its sequence and its position, and
+//!   sees keys `0..=position`.
+//! - Softmax is computed *online*, block of keys by block of keys (Dao et al., *FlashAttention*, 2022). Blocks start at
+//!   multiples of 64 **positions**, whatever the chunk, the batch or the block table: so a row's sums have one order,
+//!   and its bits do not depend on how its prompt was cut or on what ran beside it.
+//! - A workgroup owns some rows of one key head, with all query heads that share it. It widens and transposes a block of
+//!   keys once, for all of them; both products are then broadcast times vector, with one accumulator for each result.
+//!   The rejected form, dot products along the head, would need a sum across lanes for every score.
+//! - A masked key has weight exactly 0, which changes no sum: so it does not matter whether a block that a row cannot
+//!   see is skipped or computed for the sake of its neighbour.
+//!
+//! Known gap: one row is not split along its keys, so a single sequence uses no more workers than it has key heads.
+
+mod block;
+mod kernel;
+mod multiply;
+#[cfg(test)]
+mod tests;
+
+use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bytemuck::{Pod, Zeroable};
+
+use crate::kv::KvType;
+use crate::{Catalog, Op, bounds};
+
+/// `out = softmax(q · keysᵀ · scale) · values`, for each row and head.
+///
+/// Rows of one sequence stand together, at consecutive positions.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// f32 `[rows, heads * head_dim]`.
+    pub q: Slice,
+    /// `[cache_rows, kv_heads * head_dim]`.
+    pub key_cache: Slice,
+    /// `[cache_rows, kv_heads * head_dim]`.
+    pub value_cache: Slice,
+    /// Elements of both caches.
+    pub kv_type: KvType,
+    /// Rows of both caches.
+    pub cache_rows: usize,
+    /// Positions of a block: block `b` is the cache's rows `b * block_size..(b + 1) * block_size`.
+    pub block_size: usize,
+    /// f32 `[rows, heads * head_dim]`.
+    pub out: Slice,
+    /// u32 `[rows]`: the sequence of a row, an index into `block_tables`.
+    pub row_seq: Slice,
+    /// u32 `[rows]`: the position of a row.
+    pub positions: Slice,
+    /// u32 `[seqs, blocks_per_seq]`: the blocks of each sequence. Keys of a block outside the cache count as zeros.
+    pub block_tables: Slice,
+    /// Columns of `block_tables`.
+    pub blocks_per_seq: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Query heads; a multiple of `kv_heads`.
+    pub heads: usize,
+    /// Key and value heads.
+    pub kv_heads: usize,
+    /// Columns of a head.
+    pub head_dim: usize,
+    /// What scores are multiplied by.
+    pub scale: f32,
+    /// With a window `w`, position `t` sees keys `t - w + 1..=t`.
+    pub window: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    block_size: u32,
+    blocks_per_seq: u32,
+    scale: f32,
+    /// `u32::MAX`: none.
+    window: u32,
+}
+
+impl Op for Attention {
+    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, heads, kv_heads, head_dim, cache_rows, block_size, blocks_per_seq, .. } = *self;
+        let op = "attention";
+        bounds::rule(op, kv_heads > 0 && heads > 0 && heads.is_multiple_of(kv_heads), || {
+            format!("heads ({heads}) must be a multiple of kv_heads ({kv_heads}), and not 0")
+        })?;
+        bounds::rule(op, head_dim > 0 && block_size > 0 && self.window != Some(0), || {
+            format!("head_dim ({head_dim}), block_size ({block_size}) and the window must not be 0")
+        })?;
+        bounds::holds::<f32>(op, "q", &self.q, &[rows, heads, head_dim])?;
+        bounds::holds::<f32>(op, "out", &self.out, &[rows, heads, head_dim])?;
+        let cache_bytes = [cache_rows, kv_heads, head_dim, self.kv_type.size()];
+        bounds::holds::<u8>(op, "key_cache", &self.key_cache, &cache_bytes)?;
+        bounds::holds::<u8>(op, "value_cache", &self.value_cache, &cache_bytes)?;
+        bounds::holds::<u32>(op, "row_seq", &self.row_seq, &[rows])?;
+        bounds::holds::<u32>(op, "positions", &self.positions, &[rows])?;
+        bounds::holds::<u32>(op, "block_tables", &self.block_tables, &[blocks_per_seq])?;
+        let group = heads / kv_heads;
+        let tiling = Tiling {
+            rows,
+            cols: heads * head_dim,
+            tile_rows: tile_rows(rows, group, kv_heads, catalog.workers()),
+            tile_cols: group * head_dim,
+        };
+        let params = Params {
+            heads: heads as u32,
+            kv_heads: kv_heads as u32,
+            head_dim: head_dim as u32,
+            block_size: block_size as u32,
+            blocks_per_seq: blocks_per_seq as u32,
+            scale: self.scale,
+            window: self.window.map_or(u32::MAX, |window| window.min(u32::MAX as usize) as u32),
+        };
+        // Only the rows that the operation names: the kernel takes the slice's end for the cache's.
+        let row_bytes = (kv_heads * head_dim * self.kv_type.size()) as u64;
+        let cache = |slice: &Slice| slice.slice(0, cache_rows as u64 * row_bytes).map(Binding::read);
+        Ok(Dispatch {
+            pipeline: catalog.pipeline(match self.kv_type {
+                KvType::F32 => &kernel::F32,
+                KvType::F16 => &kernel::F16,
+            })?,
+            bindings: vec![
+                Binding::read(self.q.clone()),
+                cache(&self.key_cache)?,
+                cache(&self.value_cache)?,
+                Binding::read(self.row_seq.clone()),
+                Binding::read(self.positions.clone()),
+                Binding::read(self.block_tables.clone()),
+                Binding::write(self.out.clone(), tiling),
+            ],
+            params: bytemuck::bytes_of(&params).to_vec(),
+            groups: tiling.groups(),
+        })
+    }
+}
+
+/// Rows of a workgroup when `group` query heads share a key head: as many as make good use of a block of keys once it
+/// is transposed, but fewer where that would leave workers without work.
+fn tile_rows(rows: usize, group: usize, kv_heads: usize, workers: usize) -> usize {
+    const QUERIES: usize = 128;
+    let groups_wanted = if workers == 1 { 1 } else { 4 * workers };
+    let mut tile = QUERIES.div_ceil(group).min(rows).max(1);
+    // A workgroup of fewer than 16 queries spends more time on keys than on scores.
+    while tile > 1 && tile * group > 16 && kv_heads * rows.div_ceil(tile) < groups_wanted {
+        tile = tile.div_ceil(2);
+    }
+    while tile > 1 && kv_heads * rows.div_ceil(tile) < workers {
+        tile = tile.div_ceil(2);
+    }
+    tile
+}

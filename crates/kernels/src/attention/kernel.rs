@@ -1,0 +1,220 @@
+//! The CPU kernel: workgroups, runs of rows of one sequence, and the online softmax.
+
+use std::cell::RefCell;
+
+use bessemer_hal::cpu::{Invocation, Tile};
+use bytemuck::{Pod, Zeroable};
+use half::f16;
+
+use super::Params;
+use super::block::{KEYS, Paged, transpose_keys, widen_values};
+use super::multiply::{Matrix, ROWS, multiply};
+use crate::kv::KvElement;
+use crate::simd::{self, Simd, Task, padded};
+use crate::{Isa, Kernel};
+
+pub(super) static F32: Kernel = Kernel { name: "attention_f32", cpu: kernel::<f32> };
+pub(super) static F16: Kernel = Kernel { name: "attention_f16", cpu: kernel::<f16> };
+
+/// What the kernel reads.
+#[derive(Clone, Copy)]
+pub(super) struct Inputs<'a, E> {
+    pub(super) q: &'a [f32],
+    pub(super) keys: &'a [E],
+    pub(super) values: &'a [E],
+    pub(super) row_seq: &'a [u32],
+    pub(super) positions: &'a [u32],
+    pub(super) block_tables: &'a [u32],
+}
+
+fn kernel<E: KvElement>(invocation: &mut Invocation<'_>) {
+    let inputs = Inputs::<E> {
+        q: invocation.input(0),
+        keys: invocation.input(1),
+        values: invocation.input(2),
+        row_seq: invocation.input(3),
+        positions: invocation.input(4),
+        block_tables: invocation.input(5),
+    };
+    let (params, mut out) = (invocation.params(), invocation.output(6));
+    attend(Isa::detect(), params, inputs, &mut out);
+}
+
+/// One tile: some rows, and the query heads of one key head.
+pub(super) fn attend<E: KvElement>(isa: Isa, params: Params, inputs: Inputs<'_, E>, out: &mut Tile<'_, f32>) {
+    SCRATCH.with_borrow_mut(|scratch| {
+        let mut row = 0;
+        while row < out.rows() {
+            let count = run_length(&inputs, out.first_row() + row, out.rows() - row);
+            simd::run(isa, Run { params, inputs, scratch: &mut *scratch, out: &mut *out, row, count });
+            row += count;
+        }
+    });
+}
+
+/// How many rows from `first` on belong to one sequence, at consecutive positions.
+fn run_length<E>(inputs: &Inputs<'_, E>, first: usize, most: usize) -> usize {
+    let follows = |row: &usize| {
+        inputs.row_seq.get(*row) == inputs.row_seq.get(row - 1)
+            && inputs.positions.get(*row).map(|&p| u64::from(p))
+                == inputs.positions.get(row - 1).map(|&p| u64::from(p) + 1)
+    };
+    1 + (first + 1..first + most).take_while(follows).count()
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+thread_local! {
+    /// A worker's memory; grows to its largest tile, then stays. In whole cache lines: a load across two costs double.
+    static SCRATCH: RefCell<Vec<Line>> = const { RefCell::new(vec![]) };
+}
+
+/// The next `len` elements, rounded up to whole lines.
+fn take<'a>(rest: &mut &'a mut [f32], len: usize) -> &'a mut [f32] {
+    let (taken, left) = std::mem::take(rest).split_at_mut(padded(len));
+    *rest = left;
+    taken
+}
+
+/// Rows of one sequence in one tile.
+struct Run<'a, 'b, 'c, E> {
+    params: Params,
+    inputs: Inputs<'a, E>,
+    scratch: &'b mut Vec<Line>,
+    out: &'b mut Tile<'c, f32>,
+    /// The first row of the tile.
+    row: usize,
+    count: usize,
+}
+
+/// Below every score, and finite, so that differences are numbers before the first key has been seen.
+const NO_KEY_YET: f32 = -1e30;
+
+impl<E: KvElement> Task for Run<'_, '_, '_, E> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { params: p, inputs, scratch, out, row, count } = self;
+        let (heads, kv_heads, head_dim) = (p.heads as usize, p.kv_heads as usize, p.head_dim as usize);
+        let group = heads / kv_heads;
+        let queries = count * group;
+        let wide = padded(head_dim);
+
+        let sizes = [queries * head_dim, queries * wide, head_dim * KEYS, KEYS * wide, ROWS * KEYS, queries, queries * 16];
+        let lines = sizes.iter().map(|&size| padded(size) / 16).sum();
+        if scratch.len() < lines {
+            scratch.resize(lines, Line([0.0; 16]));
+        }
+        let mut rest: &mut [f32] = bytemuck::cast_slice_mut(scratch);
+        let [q, sums, keys, values, scores, maxima, totals] = sizes.map(|size| take(&mut rest, size));
+        sums.fill(0.0);
+        maxima.fill(NO_KEY_YET);
+        totals.fill(0.0);
+
+        // Scores are taken to base 2, so the factor includes log2(e).
+        let first_row = out.first_row() + row;
+        let scale = s.splat(p.scale * std::f32::consts::LOG2_E);
+        for (i, q) in q.chunks_exact_mut(group * head_dim).enumerate().take(count) {
+            let from = (first_row + i) * heads * head_dim + out.first_col();
+            let columns = inputs.q[from..][..q.len()].chunks(S::LANES);
+            for (to, from) in q.chunks_mut(S::LANES).zip(columns) {
+                s.store(to, s.mul(s.load(from, 0.0), scale));
+            }
+        }
+
+        let seq = inputs.row_seq[first_row] as usize;
+        let blocks = p.blocks_per_seq as usize;
+        let table = seq.checked_mul(blocks).and_then(|from| inputs.block_tables.get(from..from.checked_add(blocks)?));
+        let capacity = blocks * p.block_size as usize;
+        let position = inputs.positions[first_row] as usize;
+        // Keys that row `i` of this run sees.
+        let end = |i: usize| (position + i + 1).min(capacity);
+        let start = |i: usize| (position + i + 1).saturating_sub(p.window as usize).min(end(i));
+        let paged = |cache| Paged {
+            cache,
+            table: table.unwrap_or(&[]),
+            block_size: p.block_size as usize,
+            stride: kv_heads * head_dim,
+            offset: out.first_col() / group,
+            head_dim,
+        };
+
+        for block in start(0) / KEYS..end(count - 1).div_ceil(KEYS) {
+            let from = block * KEYS;
+            let visible = start(0).saturating_sub(from)..(end(count - 1) - from).min(KEYS);
+            transpose_keys(s, paged(inputs.keys), from, visible.clone(), keys);
+            widen_values(s, paged(inputs.values), from, visible, values, wide);
+
+            let mut query = 0;
+            while query < queries {
+                let rows = ROWS.min(queries - query);
+                let last = end((query + rows - 1) / group);
+                if last > from && start(query / group) < from + KEYS {
+                    let seen = (last - from).min(KEYS);
+                    let a = Matrix { data: &q[query * head_dim..], stride: head_dim };
+                    let b = Matrix { data: keys, stride: KEYS };
+                    multiply(s, (rows, head_dim, seen), a, b, (scores, KEYS), None);
+                    let mut shrink = [0.0; 16];
+                    for (r, scores) in scores.chunks_exact_mut(KEYS).enumerate().take(rows) {
+                        let i = (query + r) / group;
+                        scores[..start(i).saturating_sub(from).min(KEYS)].fill(f32::NEG_INFINITY);
+                        scores[end(i).saturating_sub(from).min(KEYS)..].fill(f32::NEG_INFINITY);
+                        let before = maxima[query + r];
+                        let max = largest(s, scores).max(before);
+                        (shrink[r], maxima[query + r]) = (before - max, max);
+                    }
+                    for shrink in shrink.chunks_exact_mut(S::LANES) {
+                        let power = s.exp2(s.load(shrink, 0.0));
+                        s.store(shrink, power);
+                    }
+                    for (r, scores) in scores.chunks_exact_mut(KEYS).enumerate().take(rows) {
+                        let total = &mut totals[(query + r) * 16..][..S::LANES];
+                        let added = exponentials(s, scores, maxima[query + r]);
+                        let sum = s.fma(s.load(total, 0.0), s.splat(shrink[r]), added);
+                        s.store(total, sum);
+                    }
+                    let a = Matrix { data: scores, stride: KEYS };
+                    let b = Matrix { data: values, stride: wide };
+                    multiply(s, (rows, seen, head_dim), a, b, (&mut sums[query * wide..], wide), Some(&shrink));
+                }
+                query += rows;
+            }
+        }
+
+        for i in 0..count {
+            for (g, to) in out.row_mut(row + i).chunks_exact_mut(head_dim).enumerate() {
+                let query = i * group + g;
+                let total = s.reduce_add(s.load(&totals[query * 16..][..S::LANES], 0.0));
+                let factor = s.splat(if total > 0.0 { 1.0 / total } else { 0.0 });
+                for (to, sum) in to.chunks_mut(S::LANES).zip(sums[query * wide..].chunks(S::LANES)) {
+                    // Adding 0 makes −0, which masked keys may turn into 0, the same as 0.
+                    s.store(to, s.add(s.mul(s.load(sum, 0.0), factor), s.splat(0.0)));
+                }
+            }
+        }
+    }
+}
+
+/// The largest score.
+#[inline(always)]
+fn largest<S: Simd>(s: S, scores: &[f32]) -> f32 {
+    let mut max = s.splat(NO_KEY_YET);
+    for x in scores.chunks_exact(S::LANES) {
+        max = s.max(s.load(x, 0.0), max);
+    }
+    s.reduce_max(max)
+}
+
+/// `scores = 2^(scores − max)`; gives their sum, lane by lane.
+#[inline(always)]
+fn exponentials<S: Simd>(s: S, scores: &mut [f32], max: f32) -> S::V {
+    let mut sum = s.splat(0.0);
+    for x in scores.chunks_exact_mut(S::LANES) {
+        let power = s.exp2(s.sub(s.load(x, 0.0), s.splat(max)));
+        s.store(x, power);
+        sum = s.add(sum, power);
+    }
+    sum
+}
