@@ -114,6 +114,7 @@ fn commands_of_one_stage_all_run() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter does not know the physical memory")]
 fn this_process_has_a_device() {
     let device = devices().swap_remove(0);
     assert!(device.info().limits.workers >= 1 && device.info().limits.memory_budget > 0);

@@ -188,6 +188,7 @@ fn buffers_lie_inside_their_heap_on_alignment() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "an interpreter does not know the physical memory")]
 fn the_noop_device_counts_and_completes_at_once() {
     let device = NoopDevice::new(None);
     let increments = pipeline(&*device, "increment", increment);
