@@ -6,7 +6,8 @@
 //!
 //! Source: `mx.quantize` (affine); OCP Microscaling Formats v1.0 (mxfp4: elements e2m1, scales e8m0).
 
-use crate::{Format, LinearWeight, Result};
+use crate::quantisation::{SUPPORTED_BITS, SUPPORTED_GROUPS};
+use crate::{Format, LinearWeight, Result, WeightsError};
 
 /// The sixteen values of e2m1.
 const E2M1: [f32; 16] =
@@ -20,7 +21,17 @@ pub fn dequantise(weight: &LinearWeight<'_>) -> Result<Vec<f32>> {
             (*format, *inp, codes, scales, biases)
         }
     };
-    let rows = codes.bytes.chunks_exact((format.words(inp) * 4).max(1));
+    if let Format::Affine { bits, group } = format
+        && !(SUPPORTED_BITS.contains(&bits.into()) && SUPPORTED_GROUPS.contains(&(group as u64)))
+    {
+        return Err(WeightsError::Quantisation {
+            field: codes.name.clone(),
+            value: format!("{bits} bits, group {group}"),
+            rule: format!("bits must be one of {SUPPORTED_BITS:?}, the group one of {SUPPORTED_GROUPS:?}"),
+            cure: "Read the weight through `Weights`, which checks its format",
+        });
+    }
+    let rows = codes.bytes.chunks_exact(format.words(inp).saturating_mul(4).max(1));
     let mut values = Vec::with_capacity(codes.bytes.len() * 8 / format.bits());
     match format {
         Format::Mxfp4 => {
@@ -61,5 +72,33 @@ fn e8m0(exponent: u8) -> f32 {
     match exponent {
         0 => f32::from_bits(0x0040_0000),
         exponent => f32::from_bits(u32::from(exponent) << 23),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// MLX packs eight codes of `bits` bits into `bits` bytes, the first lowest; checked against one wide integer.
+    #[test]
+    fn codes_of_every_width_are_found_across_byte_boundaries() {
+        for bits in [2usize, 3, 4, 5, 6, 8] {
+            let codes: Vec<u64> = (0..8).map(|i| (i * 37 + 11) % (1 << bits)).collect();
+            let packed = codes.iter().enumerate().fold(0u64, |packed, (i, code)| packed | code << (i * bits));
+            let stream = packed.to_le_bytes();
+            for (i, expected) in codes.iter().enumerate() {
+                assert_eq!(
+                    u64::from(code(&stream[..bits], i * bits, bits)),
+                    *expected,
+                    "code {i} of {bits} bits"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn exponents_are_powers_of_two() {
+        assert_eq!([e8m0(127), e8m0(128), e8m0(120)], [1.0, 2.0, 1.0 / 128.0]);
+        assert_eq!(f64::from(e8m0(0)), 2f64.powi(-127));
     }
 }

@@ -67,6 +67,11 @@ pub struct Quantisation {
     layers: HashMap<String, Override>,
 }
 
+/// Bits of affine codes.
+pub(crate) const SUPPORTED_BITS: [u64; 6] = [2, 3, 4, 5, 6, 8];
+/// Groups of affine codes.
+pub(crate) const SUPPORTED_GROUPS: [u64; 3] = [32, 64, 128];
+
 const CURE: &str = "Convert the model again with mlx_lm.convert (affine 2, 3, 4, 5, 6 or 8 bits, or mxfp4)";
 
 impl Quantisation {
@@ -141,8 +146,8 @@ fn read_format(field: &str, entry: &Map<String, Value>) -> Result<Format> {
     };
     match mode {
         "affine" => Ok(Format::Affine {
-            bits: number("bits", 4, &[2, 3, 4, 5, 6, 8])? as u8,
-            group: number("group_size", 64, &[32, 64, 128])? as usize,
+            bits: number("bits", 4, &SUPPORTED_BITS)? as u8,
+            group: number("group_size", 64, &SUPPORTED_GROUPS)? as usize,
         }),
         "mxfp4" => {
             number("bits", 4, &[4])?;

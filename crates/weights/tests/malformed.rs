@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use bessemer_weights::{
-    LinearWeight, ModelFiles, OpenOptions, Quantisation, Weights, WeightsError, parse_safetensors_header,
+    DType, Format, LinearWeight, ModelFiles, OpenOptions, Quantisation, Tensor, Weights, WeightsError,
+    dequantise, parse_safetensors_header,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -336,6 +337,28 @@ proptest! {
         }
         let entries = json!({"bits": bits, "group_size": group, "a": {"bits": group, "group_size": bits}});
         let _ = Quantisation::from_config(&json!({"quantization": entries}));
+    }
+}
+
+#[test]
+fn dequantise_refuses_formats_that_do_not_exist() {
+    let tensor = |dtype, shape: Vec<usize>, bytes: usize| Tensor {
+        name: "w".into(),
+        dtype,
+        shape,
+        bytes: vec![0; bytes].into(),
+    };
+    for (bits, group) in [(0, 64), (7, 64), (255, 64), (4, 0), (4, usize::MAX)] {
+        let weight = LinearWeight::Quantised {
+            format: Format::Affine { bits, group },
+            out: 1,
+            inp: usize::MAX,
+            experts: None,
+            codes: tensor(DType::U32, vec![1, 8], 32),
+            scales: tensor(DType::F32, vec![1, 1], 4),
+            biases: None,
+        };
+        assert_mentions(dequantise(&weight), &["w is", "bits must be", "32, 64, 128"]);
     }
 }
 

@@ -5,8 +5,13 @@
 //! models--org--name/snapshots/COMMIT/config.json → ../../blobs/ETAG
 //! models--org--name/blobs/ETAG                  a file's bytes
 //! models--org--name/blobs/ETAG.incomplete       as far as they have come
+//! .locks/models--org--name/ETAG.lock            held by whoever downloads it
 //! ```
+//!
+//! The lock has a file of its own, never removed, because a lock on the partial file would be lost when that is renamed
+//! or thrown away. `huggingface_hub` locks the same file, so the two wait for each other.
 
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
 use super::SINGLE;
@@ -17,13 +22,16 @@ use crate::{Result, WeightsError};
 /// Paths of one model.
 pub(super) struct Cache {
     folder: PathBuf,
+    locks: PathBuf,
     revision: String,
 }
 
 impl Cache {
     pub(super) fn new(cache: &Path, id: &HubId) -> Self {
+        let name = format!("models--{}--{}", id.organisation, id.name);
         Self {
-            folder: cache.join(format!("models--{}--{}", id.organisation, id.name)),
+            folder: cache.join(&name),
+            locks: cache.join(".locks").join(name),
             revision: id.revision.clone(),
         }
     }
@@ -51,23 +59,41 @@ impl Cache {
         self.folder.join("blobs").join(tag)
     }
 
+    /// Waits until nobody else downloads the blob; the lock lasts as long as the file that is returned.
+    pub(super) fn lock(&self, tag: &str) -> Result<File> {
+        let path = self.locks.join(format!("{tag}.lock"));
+        create_parent(&path)?;
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(WeightsError::io(&path, "open it"))?;
+        if file.try_lock().is_err() {
+            tracing::info!(lock = %path.display(), "somebody else is downloading this file; waiting");
+            match file.lock() {
+                // Some network file systems know no locks; a download alone is still right.
+                Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
+                locked => locked.map_err(WeightsError::io(&path, "lock it"))?,
+            }
+        }
+        Ok(file)
+    }
+
     /// Notes what the revision means.
     pub(super) fn remember(&self, commit: &str) -> Result<()> {
-        if self.revision == commit {
+        let path = self.reference();
+        let known = std::fs::read_to_string(&path).is_ok_and(|known| known.trim() == commit);
+        if known || self.revision == commit {
             return Ok(());
         }
-        let path = self.reference();
         create_parent(&path)?;
         std::fs::write(&path, commit).map_err(WeightsError::io(&path, "write it"))
     }
 
-    /// Makes `file` of the snapshot show the blob.
+    /// Makes `file` of the snapshot show the blob. The blob's lock must be held.
     pub(super) fn link(&self, commit: &str, file: &str, tag: &str) -> Result<()> {
         let path = self.snapshot_of(commit).join(file);
         create_parent(&path)?;
         let made = link(&self.blob(tag), &Path::new("../../blobs").join(tag), &path);
         match made {
-            // Another process was faster, or a link to an older blob is in the way.
+            // A broken link is in the way: its blob was deleted.
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 std::fs::remove_file(&path).map_err(WeightsError::io(&path, "replace it"))?;
                 link(&self.blob(tag), &Path::new("../../blobs").join(tag), &path)

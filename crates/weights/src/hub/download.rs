@@ -1,7 +1,7 @@
 //! One file from the hub into the cache, resumed as often as it takes.
 //!
 //! The partial file lies beside its blob under the name of its tag, so it can only ever be continued with the bytes it
-//! was begun with. Whoever downloads holds a lock on it: a second process waits and then finds the blob.
+//! was begun with. Whoever downloads holds the blob's lock: a second process waits and then finds the file.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -33,10 +33,16 @@ pub(super) fn file(
     file: &str,
     report: Report<'_>,
 ) -> Result<()> {
-    if cache.snapshot_of(commit).join(file).is_file() {
+    let shown = cache.snapshot_of(commit).join(file);
+    if shown.is_file() {
         return Ok(());
     }
     let tag = retried(client, || client.tag(commit, file))?;
+    let _lock = cache.lock(&tag.name)?;
+    // Whoever held the lock before may have brought the file.
+    if shown.is_file() {
+        return Ok(());
+    }
     let blob = cache.blob(&tag.name);
     if !blob.is_file() {
         let mut path = blob.clone().into_os_string();
@@ -66,13 +72,6 @@ impl Partial<'_> {
             .truncate(false)
             .open(&self.path)
             .map_err(WeightsError::io(&self.path, "open it"))?;
-        if file.try_lock().is_err() {
-            tracing::info!(file = self.file, "another process is downloading this file; waiting for it");
-            file.lock().map_err(WeightsError::io(&self.path, "lock it"))?;
-        }
-        if blob.is_file() {
-            return Ok(());
-        }
         self.fill(&mut file, report)?;
         self.verify(&mut file)?;
         file.sync_all().map_err(WeightsError::io(&self.path, "write it"))?;

@@ -237,6 +237,20 @@ fn a_later_call_goes_on_where_the_first_gave_up() {
 }
 
 #[test]
+fn two_who_want_the_same_model_download_it_once() {
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub::start(single(), Fault::None);
+    let options = options(&hub, &cache);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| ModelFiles::open(ID, &options).unwrap());
+        }
+    });
+    let transfers = hub.requests().into_iter().filter(|r| r.path.starts_with("/storage/")).count();
+    assert_eq!(transfers, 1);
+}
+
+#[test]
 fn a_server_without_ranges_begins_again() {
     let cache = tempfile::tempdir().unwrap();
     let hub = Hub::start(single(), Fault::DropOnceNoRanges(60_000));
