@@ -1,3 +1,34 @@
-//! The `bessemer` program.
+//! The `bessemer` program: one binary, one file per command.
+//!
+//! - **Two stages.** What was typed (`arguments`, `model_arguments`, `sampling_arguments`) becomes the engine's own
+//!   options once, before anything is loaded; the commands work with those.
+//! - **Standard output is the answer**, and only that. Progress, statistics, notes and logs go to standard error, so
+//!   that every command can stand in a pipe. A reader that leaves early is no error (`output`).
+//! - **Environment variables are read in one file** (`environment`).
+//! - **One message per failure** (`failure`): the chain of causes on one line, and a documented exit code.
 
-fn main() {}
+mod arguments;
+mod byte_size;
+mod command;
+mod environment;
+mod failure;
+mod logging;
+mod model_arguments;
+mod output;
+mod progress;
+mod sampling_arguments;
+mod tensor_file;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = arguments::Arguments::parse();
+    let outcome =
+        arguments.logging.start(arguments.command.log_level()).and_then(|()| arguments.command.run());
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error),
+    }
+}

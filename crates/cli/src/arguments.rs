@@ -1,0 +1,100 @@
+//! The command line as a whole.
+
+use clap::{Parser, Subcommand};
+
+use crate::command;
+use crate::logging::LoggingArguments;
+
+const AFTER_HELP: &str = "\
+Examples:
+  bessemer generate \"Once upon a time\"
+  bessemer chat --model Qwen/Qwen3-0.6B
+  bessemer serve --port 8080
+  bessemer info --model ./my-model
+
+Models (--model):
+  default               the story model inside this program; nothing is downloaded
+  ./folder              a folder with config.json and .safetensors files (Hugging Face or MLX layout)
+  org/name[@revision]   a Hugging Face id, downloaded once into the usual cache
+  synth:SHAPE[:FORMAT]  the shape of a published model with random weights; see `bessemer synth --list`
+
+Exit codes:
+  0    done
+  1    failed; the reason is on standard error
+  2    wrong usage: an unknown flag, or a value that a flag does not take
+  130  ended at once by a second interrupt while the server was finishing its requests
+
+Environment:
+  BESSEMER_API_KEY      key that clients of `bessemer serve` must send, where --api-key is not given
+  BESSEMER_LOG          what is logged, such as info or bessemer_server=debug; beats -v
+  HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE
+                        as in the tools of Hugging Face";
+
+/// Runs large language models: on the command line, or as an OpenAI-compatible server.
+#[derive(Debug, Parser)]
+#[command(name = "bessemer", version, after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What is logged.
+    #[command(flatten)]
+    pub logging: LoggingArguments,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Generate(Box<command::Generate>),
+    Chat(Box<command::Chat>),
+    Serve(Box<command::Serve>),
+    Info(Box<command::Info>),
+    Logits(Box<command::Logits>),
+    Perplexity(Box<command::Perplexity>),
+    Bench(Box<command::Bench>),
+    Synth(command::Synth),
+}
+
+impl Command {
+    /// What is logged when nothing else is said.
+    pub fn log_level(&self) -> &'static str {
+        match self {
+            Self::Serve(_) => "info",
+            _ => "warn",
+        }
+    }
+
+    /// Does it.
+    pub fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Generate(command) => command.run(),
+            Self::Chat(command) => command.run(),
+            Self::Serve(command) => command.run(),
+            Self::Info(command) => command.run(),
+            Self::Logits(command) => command.run(),
+            Self::Perplexity(command) => command.run(),
+            Self::Bench(command) => command.run(),
+            Self::Synth(command) => command.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_examples() {
+        for command in Arguments::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = format!("bessemer {}", command.get_name());
+            assert!(help.contains(&example), "{}", command.get_name());
+        }
+    }
+}

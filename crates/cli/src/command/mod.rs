@@ -1,0 +1,19 @@
+//! The commands, one file each.
+
+mod bench;
+mod chat;
+mod generate;
+mod info;
+mod logits;
+mod perplexity;
+mod serve;
+mod synth;
+
+pub use bench::Bench;
+pub use chat::Chat;
+pub use generate::Generate;
+pub use info::Info;
+pub use logits::Logits;
+pub use perplexity::Perplexity;
+pub use serve::Serve;
+pub use synth::Synth;

@@ -1,0 +1,23 @@
+//! The environment variables of this program, read here and nowhere else. An empty one counts as unset.
+
+use anyhow::bail;
+
+/// The key that clients of the server must send.
+pub const API_KEY: &str = "BESSEMER_API_KEY";
+
+/// What is logged.
+pub const LOG: &str = "BESSEMER_LOG";
+
+/// The value of `name`, if it is set.
+///
+/// # Errors
+/// When the value is not UTF-8.
+pub fn variable(name: &str) -> anyhow::Result<Option<String>> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            bail!("{name}: must be UTF-8 text, but it holds other bytes. Correct or unset it")
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Which model, on which device, with how much memory: the flags that every command with a model shares.
+
+use std::time::{Duration, Instant};
+
+use bessemer_engine::{ActivationMode, DeviceChoice, Engine, EngineOptions, KvChoice};
+use bessemer_weights::{Access, HubOptions, ModelFiles, OpenOptions};
+use clap::{Args, ValueEnum};
+
+use crate::byte_size;
+use crate::progress::{self, Waiting};
+
+/// The model and where it comes from.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArguments {
+    /// Embedded model, folder, Hugging Face id, or synth:SHAPE[:FORMAT] [default: default].
+    #[arg(short, long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Branch, tag or commit of a Hugging Face id.
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// Never download: use what is on this machine.
+    #[arg(long)]
+    pub offline: bool,
+    /// Seed of the weights of synth: models.
+    #[arg(long, value_name = "SEED", default_value_t = 0)]
+    pub synth_seed: u64,
+}
+
+/// The model and how it runs.
+#[derive(Clone, Debug, Args)]
+pub struct EngineArguments {
+    #[command(flatten)]
+    pub model: ModelArguments,
+    #[command(flatten, next_help_heading = "Engine")]
+    pub settings: EngineSettings,
+}
+
+/// How a model runs.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Engine")]
+pub struct EngineSettings {
+    /// Which device runs the model.
+    #[arg(long, value_enum, default_value_t)]
+    pub device: DeviceFlag,
+    /// Threads of the CPU device [default: one per core].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: Option<u16>,
+    /// Arithmetic of the activations in products with quantised weights.
+    #[arg(long, value_enum, default_value_t)]
+    pub activations: ActivationFlag,
+    /// Number type of the KV cache; auto is f16.
+    #[arg(long, value_enum, default_value_t)]
+    pub kv_dtype: KvFlag,
+    /// As the reference computes: f32 activations and an f32 KV cache.
+    #[arg(long, conflicts_with_all = ["activations", "kv_dtype"])]
+    pub exact: bool,
+    /// Tokens that one request may have, prompt and output together, if the model allows more.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    pub context: Option<u32>,
+    /// Memory for the KV cache, such as 8GiB [default: --max-sequences times min(context, 4096) tokens].
+    #[arg(long, value_name = "BYTES", value_parser = byte_size::parse)]
+    pub kv_memory: Option<u64>,
+    /// Sequences that run at once [default: 16 for serve, else what the command needs].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub max_sequences: Option<u16>,
+    /// Rows of a step that prompts may fill.
+    #[arg(long, value_name = "ROWS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_batch_tokens: u32,
+}
+
+/// Spelling of [`DeviceChoice`].
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum DeviceFlag {
+    /// The best one of this machine.
+    #[default]
+    Auto,
+    /// Threads of this process.
+    Cpu,
+}
+
+/// Spelling of [`ActivationMode`].
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum ActivationFlag {
+    /// What the device does best within the accuracy bar.
+    #[default]
+    Auto,
+    /// As the reference computes.
+    F32,
+    /// Quantised per group.
+    Int8,
+}
+
+/// Spelling of [`KvChoice`].
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub enum KvFlag {
+    /// Half precision.
+    #[default]
+    Auto,
+    /// Single precision.
+    F32,
+    /// Half precision.
+    F16,
+}
+
+/// An engine and how long it took to load.
+pub struct Loaded {
+    pub engine: Engine,
+    pub load_time: Duration,
+}
+
+impl ModelArguments {
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        self.model.as_deref().unwrap_or("default")
+    }
+
+    /// Opens the model's files without loading its weights.
+    pub fn open(&self) -> anyhow::Result<ModelFiles> {
+        let hub = self.offline.then(HubOptions::from_env).transpose()?;
+        let options = OpenOptions {
+            seed: self.synth_seed,
+            revision: self.revision.clone(),
+            progress: progress::downloads(),
+            hub: hub.map(|hub| HubOptions { access: Access::Offline, ..hub }),
+        };
+        Ok(ModelFiles::open(self.name(), &options)?)
+    }
+}
+
+impl EngineArguments {
+    /// As the engine takes them. `sequences` run at once where the user does not say.
+    pub fn options(&self, sequences: usize) -> EngineOptions {
+        let settings = &self.settings;
+        EngineOptions {
+            model: self.model.name().to_owned(),
+            revision: self.model.revision.clone(),
+            offline: self.model.offline,
+            synth_seed: self.model.synth_seed,
+            progress: progress::downloads(),
+            device: settings.device(),
+            threads: settings.threads.map(usize::from),
+            activations: settings.activations(),
+            kv_type: settings.kv_type(),
+            max_sequences: settings.max_sequences.map_or(sequences, usize::from),
+            max_batch_tokens: settings.max_batch_tokens as usize,
+            context: settings.context.map(|tokens| tokens as usize),
+            kv_memory: settings.kv_memory,
+            ..EngineOptions::default()
+        }
+    }
+
+    /// Loads the model for `sequences` at once.
+    pub fn load(&self, sequences: usize) -> anyhow::Result<Loaded> {
+        load(self.options(sequences))
+    }
+}
+
+/// Loads a model and takes the time.
+pub fn load(options: EngineOptions) -> anyhow::Result<Loaded> {
+    let _waiting = Waiting::new(format!("loading {}", options.model));
+    let start = Instant::now();
+    let engine = Engine::load(options)?;
+    Ok(Loaded { engine, load_time: start.elapsed() })
+}
+
+impl EngineSettings {
+    fn device(&self) -> DeviceChoice {
+        match self.device {
+            DeviceFlag::Auto => DeviceChoice::Auto,
+            DeviceFlag::Cpu => DeviceChoice::Cpu,
+        }
+    }
+
+    fn activations(&self) -> ActivationMode {
+        match self.activations {
+            _ if self.exact => ActivationMode::F32,
+            ActivationFlag::Auto => ActivationMode::Auto,
+            ActivationFlag::F32 => ActivationMode::F32,
+            ActivationFlag::Int8 => ActivationMode::Int8,
+        }
+    }
+
+    /// Number type of the KV cache.
+    pub fn kv_type(&self) -> KvChoice {
+        match self.kv_dtype {
+            _ if self.exact => KvChoice::F32,
+            KvFlag::Auto => KvChoice::Auto,
+            KvFlag::F32 => KvChoice::F32,
+            KvFlag::F16 => KvChoice::F16,
+        }
+    }
+
+    /// Bytes of one element of the KV cache.
+    pub fn kv_element(&self) -> usize {
+        match self.kv_type() {
+            KvChoice::F32 => 4,
+            KvChoice::Auto | KvChoice::F16 => 2,
+        }
+    }
+}
