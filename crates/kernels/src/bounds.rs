@@ -2,6 +2,8 @@
 
 use bessemer_hal::{DeviceError, Result, Slice};
 
+use crate::View;
+
 /// Refuses `slice`, operand `name` of `op`, unless it holds `shape` elements of type `T`.
 pub(crate) fn holds<T>(op: &str, name: &str, slice: &Slice, shape: &[usize]) -> Result<()> {
     let needed = shape.iter().try_fold(size_of::<T>(), |bytes, &n| bytes.checked_mul(n));
@@ -20,6 +22,14 @@ pub(crate) fn holds<T>(op: &str, name: &str, slice: &Slice, shape: &[usize]) -> 
 /// Refuses a shape that breaks `rule`.
 pub(crate) fn rule(op: &str, holds: bool, rule: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(DeviceError::Usage(format!("{op}: {}", rule()))) }
+}
+
+/// Refuses `view` unless it has `rows` rows of `cols` f32 columns.
+pub(crate) fn view(op: &str, name: &str, view: &View, rows: usize, cols: usize) -> Result<()> {
+    rule(op, view.offset.checked_add(cols).is_some_and(|end| end <= view.stride), || {
+        format!("{name} has {cols} columns from {} in rows of {}", view.offset, view.stride)
+    })?;
+    holds::<f32>(op, name, &view.slice, &[rows, view.stride])
 }
 
 /// Rows per workgroup when `rows` rows are shared by `workers` and one row costs about `row_elements` steps: enough

@@ -39,7 +39,6 @@ pub struct Batch {
     pub(crate) block_tables: Slice,
     pub(crate) logit_rows: Slice,
     pub(crate) rows: usize,
-    pub(crate) seqs: usize,
     pub(crate) blocks_per_seq: usize,
     pub(crate) wanted: usize,
 }
@@ -59,7 +58,6 @@ impl BatchInput {
             block_tables: recorder.input("block_tables", &self.block_tables)?,
             logit_rows: recorder.input("logit_rows", &self.logit_rows)?,
             rows: self.input_ids.len(),
-            seqs: self.seqs,
             blocks_per_seq: self.blocks_per_seq,
             wanted: self.logit_rows.len(),
         })

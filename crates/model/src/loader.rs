@@ -5,7 +5,7 @@
 //! the model itself.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType, Source, pack};
+use bessemer_kernels::linear::{Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType, Source, Weights as PackedWeights, pack};
 use bessemer_runtime::Runtime;
 use bessemer_weights::{DType, Format, LinearWeight, Tensor, Weights};
 
@@ -29,7 +29,14 @@ pub(crate) struct Matrix {
     pub(crate) packed: Slice,
 }
 
-impl<'a> Loader<'a> {
+impl Matrix {
+    /// As the kernels take it.
+    pub(crate) fn weights(&self, bias: Option<Slice>) -> PackedWeights {
+        PackedWeights { layout: self.layout, packed: self.packed.clone(), bias }
+    }
+}
+
+impl Loader<'_> {
     /// A vector of f32: norm weights, additive biases.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Slice> {
         Ok(self.runtime.upload(name, &self.weights.vector(name, len)?)?)

@@ -1,13 +1,13 @@
 //! The gate between the two halves of a feed-forward layer: `y = act(gate) · up`, as f32 or int8.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, Result, Tiling};
 use bytemuck::{Pod, Zeroable};
 
 use super::ops::{broken, check_int8, write_int8};
 use super::quantise::{Int8RowMut, quantise_row};
 use crate::simd::{self, Simd, Task};
-use crate::{Activations, Catalog, Isa, Kernel, Op, bounds};
+use crate::{Activations, Catalog, Isa, Kernel, Op, View, bounds};
 
 /// What a gate is passed through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +18,13 @@ pub enum GateActivation {
     GeluTanh,
 }
 
-/// `out[r][i] = act(x[r][i]) · x[r][dim + i]`.
+/// `out[r][i] = act(gate[r][i]) · up[r][i]`.
 #[derive(Clone, Debug)]
 pub struct Gated {
-    /// f32 `[rows, 2 · dim]`: gates, then ups.
-    pub x: Slice,
+    /// f32 `[rows, dim]`.
+    pub gate: View,
+    /// f32 `[rows, dim]`; often the other half of the gate's matrix.
+    pub up: View,
     /// `[rows, dim]`.
     pub out: Activations,
     /// Rows.
@@ -40,6 +42,26 @@ struct Params {
     activation: u32,
     /// Columns that share an int8 scale; unused for f32.
     group: u32,
+    gate: Columns,
+    up: Columns,
+}
+
+/// Where the rows of an operand lie in its matrix.
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Columns {
+    stride: u32,
+    offset: u32,
+}
+
+impl Columns {
+    fn of(view: &View) -> Self {
+        Self { stride: view.stride as u32, offset: view.offset as u32 }
+    }
+
+    fn row(self, x: &[f32], row: usize, dim: usize) -> &[f32] {
+        &x[row * self.stride as usize + self.offset as usize..][..dim]
+    }
 }
 
 static TO_F32: Kernel = Kernel { name: "gated_f32", cpu: to_f32 };
@@ -48,11 +70,19 @@ static TO_INT8: Kernel = Kernel { name: "gated_int8", cpu: to_int8 };
 impl Op for Gated {
     fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
         let Self { rows, dim, .. } = *self;
-        bounds::holds::<f32>("gated", "x", &self.x, &[rows, 2, dim])?;
+        for (name, view) in [("gate", &self.gate), ("up", &self.up)] {
+            bounds::view("gated", name, view, rows, dim)?;
+        }
         let tile_rows = bounds::rows_per_group(rows, 2 * dim, catalog.workers());
         let activation = u32::from(self.activation == GateActivation::GeluTanh);
-        let mut params = Params { dim: dim as u32, activation, group: 0 };
-        let mut bindings = vec![Binding::read(self.x.clone())];
+        let mut params = Params {
+            dim: dim as u32,
+            activation,
+            group: 0,
+            gate: Columns::of(&self.gate),
+            up: Columns::of(&self.up),
+        };
+        let mut bindings = vec![Binding::read(self.gate.slice.clone()), Binding::read(self.up.slice.clone())];
         let kernel = match &self.out {
             Activations::F32(out) => {
                 bounds::holds::<f32>("gated", "out", out, &[rows, dim])?;
@@ -82,11 +112,11 @@ fn activation(params: Params) -> GateActivation {
 fn to_f32(invocation: &mut Invocation<'_>) {
     let params: Params = invocation.params();
     let dim = params.dim as usize;
-    let x = invocation.input::<f32>(0);
-    let mut out = invocation.output::<f32>(1);
+    let (gates, ups) = (invocation.input::<f32>(0), invocation.input::<f32>(1));
+    let mut out = invocation.output::<f32>(2);
     let first = out.first_row();
-    for (row, x) in (0..out.rows()).zip(x.chunks_exact((2 * dim).max(1)).skip(first)) {
-        let (gate, up) = x.split_at(dim);
+    for row in 0..out.rows() {
+        let (gate, up) = (params.gate.row(gates, first + row, dim), params.up.row(ups, first + row, dim));
         gate_row(Isa::detect(), activation(params), gate, up, out.row_mut(row));
     }
 }
@@ -97,13 +127,13 @@ const SEGMENT: usize = 512;
 fn to_int8(invocation: &mut Invocation<'_>) {
     let params: Params = invocation.params();
     let (dim, group) = (params.dim as usize, params.group.max(32) as usize);
-    let x = invocation.input::<f32>(0);
-    let mut codes = invocation.output::<i8>(1);
-    let (mut scales, mut sums) = (invocation.output::<f32>(2), invocation.output::<i32>(3));
+    let (gates, ups) = (invocation.input::<f32>(0), invocation.input::<f32>(1));
+    let mut codes = invocation.output::<i8>(2);
+    let (mut scales, mut sums) = (invocation.output::<f32>(3), invocation.output::<i32>(4));
     let first = codes.first_row();
     let mut segment = [0.0; SEGMENT];
-    for (row, x) in (0..codes.rows()).zip(x.chunks_exact((2 * dim).max(1)).skip(first)) {
-        let (gate, up) = x.split_at(dim);
+    for row in 0..codes.rows() {
+        let (gate, up) = (params.gate.row(gates, first + row, dim), params.up.row(ups, first + row, dim));
         let columns = gate.chunks(SEGMENT).zip(up.chunks(SEGMENT)).zip(codes.row_mut(row).chunks_mut(SEGMENT));
         let groups = SEGMENT / group;
         let scales = scales.row_mut(row).chunks_mut(groups).zip(sums.row_mut(row).chunks_mut(groups));

@@ -105,10 +105,7 @@ impl Op for RopeKv {
             ("k", &self.k, kv_heads * head_dim),
             ("v", &self.v, kv_heads * head_dim),
         ] {
-            bounds::rule(op, view.offset + cols <= view.stride, || {
-                format!("{name} has {cols} columns from {} in rows of {}", view.offset, view.stride)
-            })?;
-            bounds::holds::<f32>(op, name, &view.slice, &[rows, view.stride])?;
+            bounds::view(op, name, view, rows, cols)?;
         }
         for (name, norm) in [("q_norm", &self.q_norm), ("k_norm", &self.k_norm)] {
             if let Some(norm) = norm {

@@ -8,7 +8,7 @@ use crate::loader::Loader;
 
 pub(super) fn load(loader: &Loader<'_>) -> Result<Decoder> {
     let config = loader.config;
-    Decoder::load(loader, |prefix, layer| {
+    Decoder::load(loader, |prefix, _| {
         let attention = AttentionSpec {
             bias: AttentionBias::all_if(config.attention_bias),
             head_norm: HeadNorm::None,

@@ -2,7 +2,7 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::attention::Attention as AttentionOp;
-use bessemer_kernels::linear::Output;
+use bessemer_kernels::linear::Write;
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
 use bessemer_kernels::Activations;
 use bessemer_runtime::Recorder;
@@ -133,7 +133,7 @@ impl Attention {
         })?;
 
         let mixed = convert(recorder, &Activations::F32(mixed), rows, heads * head_dim, self.o.input())?;
-        self.o.encode(recorder, &mixed, rows, x, Output::Add)
+        self.o.encode(recorder, &mixed, rows, x, Write::Add)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::gather::GatherRows;
-use bessemer_kernels::linear::{Embedding, Output};
+use bessemer_kernels::linear::{Embedding, Write};
 use bessemer_kernels::rope::{RopeTable, inv_freq};
 use bessemer_runtime::Recorder;
 
@@ -84,11 +84,11 @@ impl Decoder {
 
         let x = recorder.transient("x", rows * hidden * 4)?; // [rows, hidden]
         recorder.record(&Embedding {
-            layout: self.embed_tokens.layout,
-            table: self.embed_tokens.packed.clone(),
+            weights: self.embed_tokens.weights(None),
             ids: batch.input_ids.clone(),
             out: x.clone(),
             rows,
+            scale: 1.0,
         })?;
         let rope_table = recorder.transient("rope_table", rows * rot * 4)?; // [rows, rot]
         recorder.record(&RopeTable {
@@ -121,7 +121,7 @@ impl Decoder {
                 dim: hidden,
             })?;
             let normed = self.norm.encode(recorder, &last, wanted, self.lm_head.input())?;
-            self.lm_head.encode(recorder, &normed, wanted, &logits, Output::Store)?;
+            self.lm_head.encode(recorder, &normed, wanted, &logits, Write::Store)?;
         }
         Ok(logits)
     }

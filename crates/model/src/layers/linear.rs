@@ -1,7 +1,7 @@
 //! Linear layers: quantisation is their property, not the network's.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{Linear as LinearOp, Output, Quantise};
+use bessemer_kernels::linear::{Linear as LinearOp, Quantise, Write};
 use bessemer_kernels::{Activations, QuantisedRows, View};
 use bessemer_runtime::Recorder;
 
@@ -74,16 +74,14 @@ impl Linear {
         x: &Activations,
         rows: usize,
         y: &Slice,
-        output: Output,
+        write: Write,
     ) -> Result<()> {
         recorder.record(&LinearOp {
-            layout: self.matrix.layout,
-            weights: self.matrix.packed.clone(),
             x: x.clone(),
-            bias: self.bias.clone(),
-            y: y.clone(),
+            weights: self.matrix.weights(self.bias.clone()),
+            out: y.clone(),
             rows,
-            output,
+            write,
         })?;
         Ok(())
     }
@@ -166,7 +164,7 @@ impl Fused {
             Self::One { linear, outs } => {
                 let stride: usize = outs.iter().sum();
                 let y = recorder.transient("fused_linear", rows * stride * 4)?;
-                linear.encode(recorder, x, rows, &y, Output::Store)?;
+                linear.encode(recorder, x, rows, &y, Write::Store)?;
                 let mut offset = 0;
                 Ok(outs
                     .iter()
@@ -181,7 +179,7 @@ impl Fused {
                 .map(|(linear, out)| {
                     let y = recorder.transient("linear", rows * out * 4)?;
                     let own = convert(recorder, x, rows, inp, linear.input())?;
-                    linear.encode(recorder, &own, rows, &y, Output::Store)?;
+                    linear.encode(recorder, &own, rows, &y, Write::Store)?;
                     Ok(View::dense(y, *out))
                 })
                 .collect(),

@@ -1,7 +1,7 @@
 //! The dense feed-forward layer.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{Output, Swiglu};
+use bessemer_kernels::linear::{GateActivation, Gated, Write};
 use bessemer_runtime::Recorder;
 
 use crate::Result;
@@ -38,7 +38,14 @@ impl Mlp {
         let parts = self.gate_up.encode(recorder, &normed, rows, self.hidden)?; // [rows, width] each
         let [gate, up] = parts.try_into().unwrap_or_else(|_| unreachable!("two parts were loaded"));
         let gated = activations(recorder, rows, self.width, self.down.input())?; // [rows, width]
-        recorder.record(&Swiglu { gate, up, out: gated.clone(), rows, dim: self.width })?;
-        self.down.encode(recorder, &gated, rows, x, Output::Add)
+        recorder.record(&Gated {
+            gate,
+            up,
+            out: gated.clone(),
+            rows,
+            dim: self.width,
+            activation: GateActivation::Silu,
+        })?;
+        self.down.encode(recorder, &gated, rows, x, Write::Add)
     }
 }

@@ -1,7 +1,7 @@
 //! The mixture of experts: every token visits the `top_k` experts that its router chose.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{ExpertInput, LinearExperts, Output, Swiglu};
+use bessemer_kernels::linear::{Experts, GateActivation, Gated, SlotInput, Write};
 use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
 use bessemer_kernels::{Activations, View};
 use bessemer_runtime::Recorder;
@@ -67,7 +67,7 @@ impl Moe {
         let normed = self.norm.encode(recorder, x, rows, Input::F32)?; // [rows, hidden]
 
         let scores = recorder.transient("router_scores", rows * experts * 4)?; // [rows, experts]
-        self.gate.encode(recorder, &normed, rows, &scores, Output::Store)?;
+        self.gate.encode(recorder, &normed, rows, &scores, Write::Store)?;
         let ids = recorder.transient("expert_ids", rows * top_k * 4)?; // [rows, top_k]
         let weights = recorder.transient("expert_weights", rows * top_k * 4)?; // [rows, top_k]
         recorder.record(&Router {
@@ -97,18 +97,25 @@ impl Moe {
         let slots = rows * top_k;
         let (gate, up) = match &self.gate_up {
             GateUp::One(matrix) => {
-                let y = self.experts(recorder, matrix, &normed, ExpertInput::Token, &routing)?; // [slots, 2 width]
+                let y = self.experts(recorder, matrix, &normed, SlotInput::Token { top_k: top_k as u32 }, &routing)?; // [slots, 2 width]
                 let part = |offset| View { slice: y.clone(), stride: 2 * width, offset };
                 (part(0), part(width))
             }
             GateUp::Each(gate, up) => {
-                let mut one = |matrix| self.experts(recorder, matrix, &normed, ExpertInput::Token, &routing);
+                let mut one = |matrix| self.experts(recorder, matrix, &normed, SlotInput::Token { top_k: top_k as u32 }, &routing);
                 (View::dense(one(gate)?, width), View::dense(one(up)?, width))
             }
         };
         let gated = activations(recorder, slots, width, input_of(&self.down, self.mode))?; // [slots, width]
-        recorder.record(&Swiglu { gate, up, out: gated.clone(), rows: slots, dim: width })?;
-        let y = self.experts(recorder, &self.down, &gated, ExpertInput::Slot, &routing)?; // [slots, hidden]
+        recorder.record(&Gated {
+            gate,
+            up,
+            out: gated.clone(),
+            rows: slots,
+            dim: width,
+            activation: GateActivation::Silu,
+        })?;
+        let y = self.experts(recorder, &self.down, &gated, SlotInput::Slot, &routing)?; // [slots, hidden]
         recorder.record(&Combine { y, weights, out: x.clone(), rows, top_k, dim: self.hidden })?;
         Ok(())
     }
@@ -119,26 +126,24 @@ impl Moe {
         recorder: &mut Recorder<'_>,
         matrix: &Matrix,
         x: &Activations,
-        input: ExpertInput,
+        input: SlotInput,
         routing: &Routing,
     ) -> Result<Slice> {
         let top_k = self.config.top_k;
         let input_rows = match input {
-            ExpertInput::Token => routing.rows,
-            ExpertInput::Slot => routing.rows * top_k,
+            SlotInput::Token { .. } => routing.rows,
+            SlotInput::Slot => routing.rows * top_k,
         };
         let x = convert(recorder, x, input_rows, matrix.layout.inp(), input_of(matrix, self.mode))?;
         let y = recorder.transient("expert_out", routing.rows * top_k * matrix.layout.out() * 4)?;
-        recorder.record(&LinearExperts {
-            layout: matrix.layout,
-            weights: matrix.packed.clone(),
+        recorder.record(&Experts {
             x,
+            weights: matrix.weights(None),
             input,
             offsets: routing.offsets.clone(),
             order: routing.order.clone(),
-            y: y.clone(),
-            rows: routing.rows,
-            top_k,
+            out: y.clone(),
+            slots: routing.rows * top_k,
         })?;
         Ok(y)
     }
