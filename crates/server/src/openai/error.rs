@@ -191,6 +191,7 @@ impl ApiError {
     }
 
     /// What a person reads.
+    #[cfg(test)]
     pub fn message(&self) -> &str {
         &self.body.message
     }

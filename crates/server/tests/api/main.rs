@@ -1,0 +1,9 @@
+//! The server over real sockets, with the real engine and the model inside the program.
+
+mod chat;
+mod client;
+mod completions;
+mod life;
+mod protocol;
+mod stream;
+mod wrong_requests;
