@@ -16,6 +16,7 @@ pub mod attention;
 pub mod catalog;
 pub mod isa;
 pub mod linear;
+pub mod sampling;
 mod simd;
 pub mod router;
 pub mod rope;
