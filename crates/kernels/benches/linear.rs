@@ -49,11 +49,17 @@ fn main() {
                     continue;
                 }
                 for threads in [1, cores] {
-                    let title = format!("{isa:?} {} {what} {rows} × {out} × {inp}, {threads} threads", case.name);
+                    let title =
+                        format!("{isa:?} {} {what} {rows} × {out} × {inp}, {threads} threads", case.name);
                     if !wanted(&title) {
                         continue;
                     }
-                    let layout = LinearLayout::new(case.encoding, LinearShape::new(out, inp), case.group, ScaleType::Bf16);
+                    let layout = LinearLayout::new(
+                        case.encoding,
+                        LinearShape::new(out, inp),
+                        case.group,
+                        ScaleType::Bf16,
+                    );
                     let layout = layout.expect("the cases are valid");
                     let seconds = best(isa, &layout, case.int8, rows, threads);
                     println!(
@@ -70,15 +76,21 @@ fn main() {
 
 fn best(isa: Isa, layout: &LinearLayout, int8: bool, rows: usize, threads: usize) -> f64 {
     let (inp, out, block) = (layout.inp(), layout.out(), layout.block());
-    let mut packed = vec![0_u8; layout.bytes()];
+    // At a page, as device memory is: a vector of the allocator's own starts 16 bytes beyond one.
+    let mut memory = vec![0_u8; layout.bytes() + 4096];
+    let offset = memory.as_ptr().align_offset(4096);
+    let packed = &mut memory[offset..][..layout.bytes()];
     let mut state = 1_u64;
     for byte in packed.chunks_mut(8) {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
         // No value of any float type here is subnormal, infinite or a NaN: those would cost time of their own.
-        byte.copy_from_slice(&((state >> 7) & 0x3f7f_3f7f_3f7f_3f7f | 0x3000_3000_3000_3000).to_le_bytes()[..byte.len()]);
+        byte.copy_from_slice(
+            &((state >> 7) & 0x3f7f_3f7f_3f7f_3f7f | 0x3000_3000_3000_3000).to_le_bytes()[..byte.len()],
+        );
     }
     let x: Vec<f32> = (0..rows * inp).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
-    let (mut codes, mut scales, mut sums) = (vec![0; x.len()], vec![0.0; x.len() / block], vec![0; x.len() / block]);
+    let (mut codes, mut scales, mut sums) =
+        (vec![0; x.len()], vec![0.0; x.len() / block], vec![0; x.len() / block]);
     if int8 {
         quantise_row(isa, &x, block, Int8RowMut { codes: &mut codes, scales: &mut scales, sums: &mut sums })
             .expect("rows are whole blocks");
@@ -87,7 +99,7 @@ fn best(isa: Isa, layout: &LinearLayout, int8: bool, rows: usize, threads: usize
         true => Input::Int8(Int8Rows { codes: &codes, scales: &scales, sums: &sums }),
         false => Input::F32 { x: &x, stride: inp },
     };
-    let matrix = Matrix::new(*layout, &packed).expect("packed has the layout's bytes");
+    let matrix = Matrix::new(*layout, packed).expect("packed has the layout's bytes");
     let barrier = Barrier::new(threads);
     let share = layout.panels().div_ceil(threads);
     let work = |thread: usize| {
@@ -97,7 +109,8 @@ fn best(isa: Isa, layout: &LinearLayout, int8: bool, rows: usize, threads: usize
         let mut y = vec![0.0; rows * columns];
         let mut once = || {
             let mut tile = Tile::from_slice(&mut y, columns, 0..columns);
-            multiply(isa, matrix, input, 0..rows, panels.clone(), &mut tile, Epilogue::default()).expect("sizes fit");
+            multiply(isa, matrix, input, 0..rows, panels.clone(), &mut tile, Epilogue::default())
+                .expect("sizes fit");
         };
         once();
         // Every thread has to come to the barriers equally often.

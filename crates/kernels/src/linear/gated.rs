@@ -134,7 +134,8 @@ fn to_int8(invocation: &mut Invocation<'_>) {
     let mut segment = [0.0; SEGMENT];
     for row in 0..codes.rows() {
         let (gate, up) = (params.gate.row(gates, first + row, dim), params.up.row(ups, first + row, dim));
-        let columns = gate.chunks(SEGMENT).zip(up.chunks(SEGMENT)).zip(codes.row_mut(row).chunks_mut(SEGMENT));
+        let columns =
+            gate.chunks(SEGMENT).zip(up.chunks(SEGMENT)).zip(codes.row_mut(row).chunks_mut(SEGMENT));
         let groups = SEGMENT / group;
         let scales = scales.row_mut(row).chunks_mut(groups).zip(sums.row_mut(row).chunks_mut(groups));
         for (((gate, up), codes), (scales, sums)) in columns.zip(scales) {
@@ -186,7 +187,8 @@ mod tests {
 
     #[test]
     fn gates_follow_their_formulas() {
-        let gate: Vec<f32> = (-300..300).map(|i| i as f32 * 0.1).chain([-1e30, -100.0, 100.0, 1e10, f32::NAN]).collect();
+        let gate: Vec<f32> =
+            (-300..300).map(|i| i as f32 * 0.1).chain([-1e30, -100.0, 100.0, 1e10, f32::NAN]).collect();
         let up: Vec<f32> = (0..gate.len()).map(|i| 1.0 - i as f32 * 0.01).collect();
         for isa in Isa::all_available() {
             for activation in [GateActivation::Silu, GateActivation::GeluTanh] {
@@ -194,15 +196,19 @@ mod tests {
                 gate_row(isa, activation, &gate, &up, &mut out);
                 for ((x, up), y) in gate.iter().zip(&up).zip(out) {
                     let (x, up) = (f64::from(*x), f64::from(*up));
-                    let want = up * match activation {
-                        GateActivation::Silu => x / (1.0 + (-x).exp()),
-                        GateActivation::GeluTanh => {
-                            let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
-                            0.5 * x * (1.0 + u.tanh())
-                        }
-                    };
+                    let want = up
+                        * match activation {
+                            GateActivation::Silu => x / (1.0 + (-x).exp()),
+                            GateActivation::GeluTanh => {
+                                let u = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x * x * x);
+                                0.5 * x * (1.0 + u.tanh())
+                            }
+                        };
                     let error = (f64::from(y) - want).abs();
-                    assert!(y.is_nan() && x.is_nan() || error <= 2e-6 * want.abs() + 1e-6, "{isa:?} {activation:?} {x}: {y}, not {want}");
+                    assert!(
+                        y.is_nan() && x.is_nan() || error <= 2e-6 * want.abs() + 1e-6,
+                        "{isa:?} {activation:?} {x}: {y}, not {want}"
+                    );
                 }
             }
         }

@@ -35,7 +35,8 @@ impl Weights {
     fn check(&self, op: &str) -> Result<()> {
         let Self { layout, packed, bias } = self;
         bounds::holds::<u8>(op, "weights", packed, &[layout.bytes()])?;
-        bias.iter().try_for_each(|bias| bounds::holds::<f32>(op, "bias", bias, &[layout.experts(), layout.out()]))
+        bias.iter()
+            .try_for_each(|bias| bounds::holds::<f32>(op, "bias", bias, &[layout.experts(), layout.out()]))
     }
 
     /// Bindings of weights, activations and bias, in the order in which [`Operands::read`] takes them.
@@ -69,7 +70,10 @@ impl Weights {
 
 pub(super) fn check_int8(op: &str, x: &QuantisedRows, rows: usize, cols: usize) -> Result<()> {
     bounds::rule(op, matches!(x.group, 32 | 64) && cols.is_multiple_of(x.group), || {
-        format!("{cols} columns in groups of {} cannot be int8: groups have 32 or 64, and divide the columns", x.group)
+        format!(
+            "{cols} columns in groups of {} cannot be int8: groups have 32 or 64, and divide the columns",
+            x.group
+        )
     })?;
     let groups = cols / x.group;
     bounds::holds::<i8>(op, "codes", &x.codes, &[rows, cols])?;
@@ -119,7 +123,11 @@ impl<'a> Operands<'a> {
         let packed = invocation.input::<u8>(0).get(..layout.bytes()).unwrap_or_default();
         let matrix = Matrix::new(layout, packed).unwrap_or_else(|error| broken(&error.to_string()));
         let (x, next) = if params.int8 == 1 {
-            let rows = Int8Rows { codes: invocation.input(1), scales: invocation.input(2), sums: invocation.input(3) };
+            let rows = Int8Rows {
+                codes: invocation.input(1),
+                scales: invocation.input(2),
+                sums: invocation.input(3),
+            };
             (Input::Int8(rows), 4)
         } else {
             (Input::F32 { x: invocation.input(1), stride: layout.inp() }, 2)
@@ -167,7 +175,8 @@ impl Op for Linear {
         Ok(Dispatch {
             pipeline: catalog.pipeline(&LINEAR)?,
             bindings,
-            params: bytemuck::bytes_of(&ProductParams::new(&self.weights, &self.x, rows, self.write)).to_vec(),
+            params: bytemuck::bytes_of(&ProductParams::new(&self.weights, &self.x, rows, self.write))
+                .to_vec(),
             groups: tiling.groups(),
         })
     }
@@ -222,7 +231,8 @@ impl Op for Experts {
         bindings.extend([&self.offsets, &self.order].map(|slice| Binding::read(slice.clone())));
         let tiling = Tiling::by_cols(slots, layout.out(), tile_columns(layout, slots, catalog.workers()));
         bindings.push(Binding::write(self.out.clone(), tiling));
-        let params = ProductParams { top_k, ..ProductParams::new(&self.weights, &self.x, slots, Write::Store) };
+        let params =
+            ProductParams { top_k, ..ProductParams::new(&self.weights, &self.x, slots, Write::Store) };
         Ok(Dispatch {
             pipeline: catalog.pipeline(&EXPERTS)?,
             bindings,
@@ -296,7 +306,8 @@ fn quantise(invocation: &mut Invocation<'_>) {
     let (mut scales, mut sums) = (invocation.output::<f32>(2), invocation.output::<i32>(3));
     let first = codes.first_row();
     for (row, x) in (0..codes.rows()).zip(x.chunks_exact(dim.max(1)).skip(first)) {
-        let to = Int8RowMut { codes: codes.row_mut(row), scales: scales.row_mut(row), sums: sums.row_mut(row) };
+        let to =
+            Int8RowMut { codes: codes.row_mut(row), scales: scales.row_mut(row), sums: sums.row_mut(row) };
         quantise_row(Isa::detect(), x, group, to).unwrap_or_else(|error| broken(&error.to_string()));
     }
 }

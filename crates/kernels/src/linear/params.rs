@@ -61,7 +61,8 @@ impl LayoutParams {
             2 => ScaleType::Bf16,
             _ => ScaleType::E8m0,
         };
-        let shape = LinearShape { experts: self.experts as usize, out: self.out as usize, inp: self.inp as usize };
+        let shape =
+            LinearShape { experts: self.experts as usize, out: self.out as usize, inp: self.inp as usize };
         LinearLayout::new(encoding, shape, self.group as usize, scale_type).ok()
     }
 }

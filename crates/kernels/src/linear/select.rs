@@ -53,7 +53,10 @@ mod tests {
         for (out, inp, rows) in [(151_936, 2048, 1), (4096, 4096, 512), (12_288, 4096, 8)] {
             for workers in [1, 2, 8, 64] {
                 let groups = groups(out, inp, rows, workers);
-                assert!(groups >= 4 * workers && groups <= 6 * workers, "{out} × {inp}: {groups} for {workers}");
+                assert!(
+                    groups >= 4 * workers && groups <= 6 * workers,
+                    "{out} × {inp}: {groups} for {workers}"
+                );
             }
         }
     }

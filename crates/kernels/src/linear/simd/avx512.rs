@@ -136,8 +136,4 @@ impl Simd for Avx512 {
     unsafe fn bits(a: __m512) -> __m512i {
         unsafe { _mm512_castps_si512(a) }
     }
-    #[inline(always)]
-    unsafe fn prefetch(p: *const u8) {
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
-    }
 }

@@ -65,8 +65,6 @@ pub(crate) trait Simd: Copy {
     /// Nearest integer, ties to even. Lanes outside of i32 give any value.
     unsafe fn round(a: Self::F) -> Self::I;
     unsafe fn bits(a: Self::F) -> Self::I;
-    /// Asks for the cache line at `p`, which need not be mapped.
-    unsafe fn prefetch(p: *const u8);
 }
 
 /// Work written over [`Simd`].
@@ -100,7 +98,9 @@ impl Level {
     pub(crate) fn of(isa: Isa) -> Self {
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 if Isa::Avx512.available() && is_x86_feature_detected!("avx512vnni") => Self(Kind::Avx512),
+            Isa::Avx512 if Isa::Avx512.available() && is_x86_feature_detected!("avx512vnni") => {
+                Self(Kind::Avx512)
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx2 if Isa::Avx2.available() => Self(Kind::Avx2),
             #[cfg(target_arch = "aarch64")]

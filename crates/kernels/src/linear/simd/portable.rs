@@ -131,6 +131,4 @@ impl Simd for Portable {
     unsafe fn bits(a: F) -> I {
         a.map(f32::to_bits)
     }
-    #[inline(always)]
-    unsafe fn prefetch(_: *const u8) {}
 }
