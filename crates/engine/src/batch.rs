@@ -1,12 +1,9 @@
 //! From a plan to the arrays that the network reads.
 
-/// TEMPORARY
-#[allow(missing_docs)]
-#[derive(Clone, Debug, Default)]
-pub struct BatchInput { pub input_ids: Vec<u32>, pub positions: Vec<u32>, pub slots: Vec<u32>, pub row_seq: Vec<u32>, pub block_tables: Vec<u32>, pub seqs: usize, pub blocks_per_seq: usize, pub logit_rows: Vec<u32> }
+use bessemer_model::BatchInput;
 
 use crate::Sampling;
-use crate::scheduler::{Plan, Scheduler};
+use crate::scheduler::{Chunk, Plan, Scheduler};
 use crate::sequence::SequenceId;
 
 /// What a sequence wants from the rows of its chunks.
@@ -51,7 +48,7 @@ pub(crate) fn lay_out<'a>(
 ) -> StepInput<'a> {
     let block_size = scheduler.pool().block_size();
     let chunks = || {
-        let known = |chunk: &crate::scheduler::Chunk| Some((*chunk, scheduler.running(chunk.id)?, want(chunk.id)?));
+        let known = |chunk: &Chunk| Some((*chunk, scheduler.running(chunk.id)?, want(chunk.id)?));
         plan.chunks.iter().filter_map(known)
     };
     let blocks_per_seq = chunks().map(|(_, sequence, _)| sequence.blocks.len()).max().unwrap_or(0);

@@ -13,16 +13,42 @@
 //!   step, the device or the thread.
 //! - **Nobody waits for anybody.** Submitting never blocks, the engine never waits for a reader, nothing polls.
 //!
+//! ```
+//! use bessemer_engine::{Engine, EngineOptions, Prompt, Sampling, TextReply, TextRequest};
+//! use futures::StreamExt;
+//!
+//! # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+//! let engine = Engine::load(EngineOptions::default())?;
+//! let mut stream = engine.generate_text(TextRequest {
+//!     prompt: Prompt::Text("Once upon a time".into()),
+//!     sampling: Sampling::greedy(),
+//!     max_tokens: Some(8),
+//!     ..TextRequest::default()
+//! })?;
+//! let mut story = String::new();
+//! while let Some(reply) = stream.next().await {
+//!     match reply {
+//!         TextReply::Delta { text, .. } => story += &text,
+//!         TextReply::Finished { usage, .. } => assert_eq!(usage.completion_tokens, 8),
+//!         TextReply::Failed(error) => return Err(error),
+//!     }
+//! }
+//! assert!(story.starts_with(","));
+//! # Ok(()) }).unwrap();
+//! ```
+//!
 //! Known gap: there is no prefix cache; equal prompts are computed each for itself.
 
 mod batch;
 mod block_pool;
+mod census;
 mod engine;
 mod error;
 mod gate;
 mod generation;
 mod info;
 mod load;
+mod network;
 mod options;
 mod reply_stream;
 mod request;
@@ -38,12 +64,14 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
 pub use bessemer_text::Specials;
+pub use bessemer_weights::Progress;
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use generation::GenerationDefaults;
 pub use info::{EngineInfo, EngineStats};
-pub use options::{ActivationMode, DeviceChoice, EngineOptions, KvChoice};
+pub use options::{DeviceChoice, EngineOptions};
 pub use reply_stream::ReplyStream;
 pub use request::{FinishReason, Reply, Request, Sampling, Token, Usage};
 pub use text_request::{ChatPrompt, Prompt, TextRequest};

@@ -1,8 +1,24 @@
 //! From options to a running engine.
 
-use bessemer_weights::{ModelFiles, OpenOptions};
+use std::sync::Arc;
 
-use crate::{Engine, EngineError, EngineOptions, Result};
+use bessemer_hal::Device;
+use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_model::{KvPrecision, Model, ModelOptions};
+use bessemer_runtime::Runtime;
+use bessemer_text::{ChatTemplate, Tokenizer};
+use bessemer_weights::{Access, HubOptions, ModelFiles, OpenOptions};
+
+use crate::block_pool::BlockPool;
+use crate::census::Census;
+use crate::engine::Parts;
+use crate::network::{Network, model_error};
+use crate::scheduler::{Limits, Scheduler};
+use crate::validate::Bounds;
+use crate::{DeviceChoice, Engine, EngineError, EngineInfo, EngineOptions, GenerationDefaults, Result};
+
+/// Tokens of each running sequence that the KV cache has room for when nothing is said.
+const DEFAULT_KV_TOKENS: usize = 4096;
 
 impl Engine {
     /// Opens, checks and loads a model, and starts the thread that runs it. Blocks until it is ready.
@@ -13,13 +29,138 @@ impl Engine {
     /// that does not fit its files, [`EngineError::Device`] when memory runs out.
     pub fn load(options: EngineOptions) -> Result<Self> {
         options.validate()?;
-        let open = OpenOptions {
-            seed: options.synth_seed,
-            revision: options.revision.clone(),
-            progress: options.progress.clone(),
-            ..OpenOptions::default()
+        let files = open(&options)?;
+        let tokenizer = files.tokenizer_json.as_deref().map(Tokenizer::from_bytes).transpose();
+        let tokenizer = tokenizer.map_err(|error| text_error(&files, &error))?;
+        let chat_template = ChatTemplate::of_model(files.chat_template.as_deref(), files.tokenizer_config.as_ref())
+            .map_err(|error| text_error(&files, &error))?;
+
+        let device = device(&options);
+        let runtime = Runtime::new(device.clone());
+        let model_options = ModelOptions { activations: options.activations, kv: options.kv_type };
+        let error = |error| model_error(&files.name, error);
+        let model = Model::load(&files, &runtime, &model_options).map_err(error)?;
+        let config = model.config();
+
+        let cap = options.context.map_or(config.context, |cap| cap.min(config.context));
+        let budget = device.info().limits.memory_budget.saturating_sub(device.allocated());
+        let blocks = kv_blocks(&options, model.kv_bytes_per_token(), cap, budget)?;
+        let kv = model.create_kv_cache(blocks, options.block_size).map_err(error)?;
+        let kv_tokens = blocks * options.block_size;
+        let context = cap.min(kv_tokens);
+        if context < cap {
+            tracing::warn!(context, cap, "the KV cache is smaller than the context; raise kv_memory for longer requests");
+        }
+
+        let defaults =
+            GenerationDefaults::from_files(&files.config, files.generation_config.as_ref(), config.vocab_size);
+        let census = Census::of(&files);
+        let info = EngineInfo {
+            model: files.name.clone(),
+            architecture: config.architecture.name().into(),
+            parameters: census.parameters,
+            weight_bytes: files.bytes_on_disk,
+            context,
+            model_context: config.context,
+            vocab: config.vocab_size,
+            hidden: config.hidden_size,
+            layers: config.layers,
+            weight_format: census.weight_format,
+            activations: format!("{:?}", options.activations).to_lowercase(),
+            kv_type: kv_name(options.kv_type).into(),
+            end_tokens: defaults.end_tokens.clone(),
+            tokenizer: tokenizer.is_some(),
+            chat_template: chat_template.is_some(),
+            device: device.info().name.clone(),
+            device_features: device.info().features.clone(),
+            workers: device.info().limits.workers,
+            block_size: options.block_size,
+            kv_blocks: blocks,
+            kv_bytes: kv.bytes(),
+            max_sequences: options.max_sequences,
+            max_batch_tokens: options.max_batch_tokens,
+            max_queue: options.max_queue,
         };
-        let files = ModelFiles::open(&options.model, &open)?;
-        Err(EngineError::Model { name: files.name, reason: "this build has no network".into() })
+        let bounds = Bounds { vocab: config.vocab_size, context, kv_tokens };
+        let limits = Limits { max_sequences: options.max_sequences, max_batch_tokens: options.max_batch_tokens };
+        let scheduler = Scheduler::new(limits, BlockPool::new(blocks, options.block_size));
+        let network = Network::new(runtime, model, kv, files.name.clone());
+        Self::start(Parts { info, defaults, bounds, tokenizer, chat_template }, Box::new(network), scheduler)
+    }
+}
+
+fn open(options: &EngineOptions) -> Result<ModelFiles> {
+    let hub = options
+        .offline
+        .then(|| Ok::<_, EngineError>(HubOptions { access: Access::Offline, ..HubOptions::from_env()? }))
+        .transpose()?;
+    let open = OpenOptions {
+        seed: options.synth_seed,
+        revision: options.revision.clone(),
+        progress: options.progress.clone(),
+        hub,
+    };
+    Ok(ModelFiles::open(&options.model, &open)?)
+}
+
+fn device(options: &EngineOptions) -> Arc<dyn Device> {
+    match options.device {
+        DeviceChoice::Auto | DeviceChoice::Cpu => {
+            CpuDevice::new(&CpuOptions { threads: options.threads, ..CpuOptions::default() })
+        }
+    }
+}
+
+/// How many blocks the KV cache gets; `budget` is what the device has left, in bytes.
+fn kv_blocks(options: &EngineOptions, bytes_per_token: usize, context: usize, budget: u64) -> Result<usize> {
+    let block_bytes = (bytes_per_token as u64).saturating_mul(options.block_size as u64).max(1);
+    let bytes = options.kv_memory.unwrap_or_else(|| {
+        let tokens = options.max_sequences.saturating_mul(context.min(DEFAULT_KV_TOKENS)).max(context);
+        let blocks = tokens.div_ceil(options.block_size) as u64;
+        blocks.saturating_mul(block_bytes).min(budget / 2)
+    });
+    // Rows of the cache are numbered in 32 bits.
+    let most = u32::MAX as usize / options.block_size;
+    let blocks = usize::try_from(bytes / block_bytes).unwrap_or(usize::MAX).min(most);
+    if blocks * options.block_size < 2 {
+        let rule = format!("must hold one block of {} tokens, {block_bytes} bytes", options.block_size);
+        return Err(EngineError::invalid("kv_memory", rule, bytes, "Give more memory or choose smaller blocks"));
+    }
+    Ok(blocks)
+}
+
+fn kv_name(kv: KvPrecision) -> &'static str {
+    match kv {
+        KvPrecision::F32 => "f32",
+        KvPrecision::Auto | KvPrecision::F16 => "f16",
+    }
+}
+
+fn text_error(files: &ModelFiles, error: &dyn std::error::Error) -> EngineError {
+    EngineError::Text { name: files.name.clone(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks(kv_memory: Option<u64>, context: usize, budget: u64) -> Result<usize> {
+        let options = EngineOptions { kv_memory, max_sequences: 4, block_size: 16, ..EngineOptions::default() };
+        kv_blocks(&options, 10, context, budget)
+    }
+
+    #[test]
+    fn every_sequence_gets_its_share() {
+        assert_eq!(blocks(None, 1000, u64::MAX).unwrap(), 4 * 1000 / 16);
+        assert_eq!(blocks(None, 100_000, u64::MAX).unwrap(), 100_000 / 16);
+        assert_eq!(blocks(None, 10_000, u64::MAX).unwrap(), 4 * 4096 / 16);
+    }
+
+    #[test]
+    fn memory_bounds_it() {
+        assert_eq!(blocks(None, 1000, 160 * 2 * 7).unwrap(), 7);
+        assert_eq!(blocks(Some(160 * 3 + 159), 1000, 0).unwrap(), 3);
+        let message = blocks(Some(159), 1000, 0).unwrap_err().to_string();
+        assert!(message.starts_with("kv_memory") && message.contains("160 bytes"), "{message}");
     }
 }

@@ -1,7 +1,9 @@
 //! How an engine is set up: the model, the device, and how much it may do at once.
 
+use std::fmt;
 use std::sync::Arc;
 
+use bessemer_model::{ActivationMode, KvPrecision};
 use bessemer_weights::Progress;
 use serde::{Deserialize, Serialize};
 
@@ -16,32 +18,6 @@ pub enum DeviceChoice {
     Auto,
     /// Threads of this process.
     Cpu,
-}
-
-/// Arithmetic of the activations in matrix products with quantised weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ActivationMode {
-    /// What the device does best within the accuracy bar.
-    #[default]
-    Auto,
-    /// As the reference computes.
-    F32,
-    /// Quantised per group.
-    Int8,
-}
-
-/// Number type of the KV cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KvChoice {
-    /// Half precision.
-    #[default]
-    Auto,
-    /// Single precision, at twice the memory.
-    F32,
-    /// Half precision.
-    F16,
 }
 
 /// Everything that is fixed when an engine is loaded.
@@ -64,7 +40,7 @@ pub struct EngineOptions {
     /// Arithmetic of the activations.
     pub activations: ActivationMode,
     /// Number type of the KV cache.
-    pub kv_type: KvChoice,
+    pub kv_type: KvPrecision,
     /// Sequences that run at once, 1..=256.
     pub max_sequences: usize,
     /// Rows of one step that prefill may fill up to; a step never has more than `max(max_batch_tokens,
@@ -92,7 +68,7 @@ impl Default for EngineOptions {
             device: DeviceChoice::Auto,
             threads: None,
             activations: ActivationMode::Auto,
-            kv_type: KvChoice::Auto,
+            kv_type: KvPrecision::Auto,
             max_sequences: 16,
             max_batch_tokens: 512,
             max_queue: 256,
@@ -100,6 +76,27 @@ impl Default for EngineOptions {
             context: None,
             kv_memory: None,
         }
+    }
+}
+
+impl fmt::Debug for EngineOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineOptions")
+            .field("model", &self.model)
+            .field("revision", &self.revision)
+            .field("offline", &self.offline)
+            .field("synth_seed", &self.synth_seed)
+            .field("device", &self.device)
+            .field("threads", &self.threads)
+            .field("activations", &self.activations)
+            .field("kv_type", &self.kv_type)
+            .field("max_sequences", &self.max_sequences)
+            .field("max_batch_tokens", &self.max_batch_tokens)
+            .field("max_queue", &self.max_queue)
+            .field("block_size", &self.block_size)
+            .field("context", &self.context)
+            .field("kv_memory", &self.kv_memory)
+            .finish_non_exhaustive()
     }
 }
 

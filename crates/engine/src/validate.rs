@@ -7,7 +7,7 @@ use crate::{EngineError, Request, Result, Sampling};
 pub(crate) const MAX_ENTRIES: usize = 1024;
 
 /// Tokens reported beside each token at most.
-pub(crate) const MAX_TOP_LOGPROBS: u32 = 20;
+pub(crate) const MAX_TOP_LOGPROBS: u32 = bessemer_kernels::sampling::MAX_LOGPROBS as u32;
 
 /// What requests are checked against.
 #[derive(Clone, Copy, Debug)]

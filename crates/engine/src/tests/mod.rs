@@ -4,3 +4,4 @@
 mod engine;
 mod history;
 mod scheduling;
+mod text;
