@@ -23,7 +23,9 @@ mod echo;
 mod generation;
 mod id;
 mod observe;
-mod openai;
+/// Public for the fuzz targets; no part of the interface.
+#[doc(hidden)]
+pub mod openai;
 mod options;
 mod prompt;
 mod routes;

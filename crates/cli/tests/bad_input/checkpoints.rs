@@ -59,7 +59,10 @@ fn configurations() -> Vec<(&'static str, Value)> {
         ("rope_theta", json!("large")),
         ("rope_scaling", json!({"rope_type": "longrope"})),
         ("rope_scaling", json!({"rope_type": "linear"})),
-        ("rope_scaling", json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1})),
+        (
+            "rope_scaling",
+            json!({"rope_type": "llama3", "factor": 8, "low_freq_factor": 4, "high_freq_factor": 1}),
+        ),
         ("rope_scaling", json!([2])),
         ("partial_rotary_factor", json!(1.5)),
         ("tie_word_embeddings", json!("yes")),
@@ -107,14 +110,18 @@ const FILES: &[Case] = &[
     case("config.json that is a list", |f| f.write("config.json", "[]")),
     case("no model.safetensors", |f| f.remove("model.safetensors")),
     case("model.safetensors empty", |f| f.write("model.safetensors", "")),
-    case("model.safetensors cut off in its header", |f| f.write("model.safetensors", &f.read("model.safetensors")[..99])),
+    case("model.safetensors cut off in its header", |f| {
+        f.write("model.safetensors", &f.read("model.safetensors")[..99])
+    }),
     case("model.safetensors cut off in its data", |f| {
         f.write("model.safetensors", &f.read("model.safetensors")[..300_000]);
     }),
     case("model.safetensors with a byte too many", |f| {
         f.write("model.safetensors", [f.read("model.safetensors"), vec![0]].concat());
     }),
-    case("model.safetensors that is a web page", |f| f.write("model.safetensors", "<!DOCTYPE html><html></html>")),
+    case("model.safetensors that is a web page", |f| {
+        f.write("model.safetensors", "<!DOCTYPE html><html></html>")
+    }),
     case("model.safetensors with a header of 2 bytes that are no JSON", |f| {
         f.write("model.safetensors", [&2u64.to_le_bytes()[..], b"hi"].concat());
     }),
@@ -140,7 +147,9 @@ const FILES: &[Case] = &[
     quantised("groups of 32, but config.json says 64", |f| {
         f.configure("quantization", json!({"bits": 4, "group_size": 64}));
     }),
-    quantised("4 bits, but config.json says 8", |f| f.configure("quantization", json!({"bits": 8, "group_size": 32}))),
+    quantised("4 bits, but config.json says 8", |f| {
+        f.configure("quantization", json!({"bits": 8, "group_size": 32}))
+    }),
     quantised("affine, but config.json says mxfp4", |f| {
         f.configure("quantization", json!({"bits": 4, "group_size": 32, "mode": "mxfp4"}));
     }),
@@ -148,13 +157,20 @@ const FILES: &[Case] = &[
     case("tokenizer.json that is no tokenizer", |f| f.write("tokenizer.json", "{}")),
     case("tokenizer.json cut off", |f| f.write("tokenizer.json", &f.read("tokenizer.json")[..500])),
     case("no chat_template.jinja", |f| f.remove("chat_template.jinja")),
-    case("chat_template.jinja with a loop that never ends", |f| f.write("chat_template.jinja", "{% for m in messages %}")),
-    case("chat_template.jinja that looks into nothing", |f| f.write("chat_template.jinja", "{{ nobody.name }}")),
+    case("chat_template.jinja with a loop that never ends", |f| {
+        f.write("chat_template.jinja", "{% for m in messages %}")
+    }),
+    case("chat_template.jinja that looks into nothing", |f| {
+        f.write("chat_template.jinja", "{{ nobody.name }}")
+    }),
     case("chat_template.jinja that refuses the dialogue", |f| {
         f.write("chat_template.jinja", "{{ raise_exception('roles must alternate') }}");
     }),
     case("chat_template.jinja that prints without end", |f| {
-        f.write("chat_template.jinja", "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}");
+        f.write(
+            "chat_template.jinja",
+            "{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}",
+        );
     }),
     case("chat_template.jinja that is not UTF-8", |f| f.write("chat_template.jinja", [0xff, 0xfe])),
 ];

@@ -33,7 +33,11 @@ pub fn render(sections: &[Section]) -> String {
     let mut text = HEAD.to_owned();
     for section in sections {
         let [input, status, answer] = section.columns;
-        let _ = write!(text, "\n## {}\n\n{}\n\n| {input} | {status} | {answer} |\n|---|---|---|\n", section.title, section.intro);
+        let _ = write!(
+            text,
+            "\n## {}\n\n{}\n\n| {input} | {status} | {answer} |\n|---|---|---|\n",
+            section.title, section.intro
+        );
         for row in &section.rows {
             let _ = writeln!(text, "| {} | {} | {} |", cell(&row.input), row.status, cell(&row.answer));
         }

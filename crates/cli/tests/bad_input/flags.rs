@@ -34,7 +34,7 @@ const LINES: &[&str] = &[
     "generate Hello --model synth:nothing",
     "generate Hello --model synth:qwen3-0.6b:9bit",
     "serve --port 99999",
-    "serve --host nowhere.invalid --port 0",
+    "serve --port",
     "info --model ./missing",
 ];
 

@@ -21,7 +21,8 @@ impl Folder {
     fn copy(name: &str) -> Self {
         let folder = Self(tempfile::tempdir().expect("a temporary folder"));
         std::fs::create_dir(folder.model()).expect("a new folder");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name).join("model");
+        let source =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(name).join("model");
         for entry in std::fs::read_dir(&source).expect("the golden model is there") {
             let path = entry.expect("its files can be listed").path();
             let to = folder.model().join(path.file_name().expect("a file has a name"));
@@ -56,7 +57,8 @@ impl Folder {
 
     /// Sets a key of config.json; `null` removes it.
     pub fn configure(&self, key: &str, value: Value) {
-        let mut config: Value = serde_json::from_slice(&self.read("config.json")).expect("config.json is JSON");
+        let mut config: Value =
+            serde_json::from_slice(&self.read("config.json")).expect("config.json is JSON");
         let map = config.as_object_mut().expect("config.json is an object");
         match value {
             Value::Null => drop(map.remove(key)),

@@ -70,7 +70,10 @@ impl Server {
     pub fn error(&self, request: &Request<'_>) -> (u16, Value) {
         let mut stream = TcpStream::connect(self.address).expect("the server listens");
         stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", request.method, request.path);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
+            request.method, request.path
+        );
         for (name, value) in &request.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -43,5 +43,9 @@ fn every_wrong_input_gets_the_answer_of_the_table() {
              If the new answer is better, run UPDATE_ERRORS=1 cargo test -p bessemer --test bad_input"
         );
     }
-    assert_eq!(written.lines().count(), document.lines().count(), "docs/errors.md has cases too many or too few");
+    assert_eq!(
+        written.lines().count(),
+        document.lines().count(),
+        "docs/errors.md has cases too many or too few"
+    );
 }

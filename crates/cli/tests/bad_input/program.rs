@@ -6,7 +6,14 @@ use std::process::{Command, Stdio};
 /// The program with `folder` as its working directory and home, no key, no network.
 pub fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bessemer"));
-    for name in ["BESSEMER_API_KEY", "BESSEMER_LOG", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"] {
+    for name in [
+        "BESSEMER_API_KEY",
+        "BESSEMER_LOG",
+        "HF_TOKEN",
+        "HF_ENDPOINT",
+        "HF_HUB_CACHE",
+        "HUGGINGFACE_HUB_CACHE",
+    ] {
         command.env_remove(name);
     }
     command.current_dir(folder).env("HOME", folder).env("HF_HOME", "hub").env("HF_HUB_OFFLINE", "1");

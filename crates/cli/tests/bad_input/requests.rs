@@ -24,7 +24,11 @@ pub fn section() -> Section {
     }
     for (extra, param) in completions() {
         let body = with(json!({"prompt": "Hello"}), &extra).to_string();
-        send(format!("`{COMPLETIONS}` with `{extra}`"), &Request::post(COMPLETIONS, body.as_bytes()), Some(param));
+        send(
+            format!("`{COMPLETIONS}` with `{extra}`"),
+            &Request::post(COMPLETIONS, body.as_bytes()),
+            Some(param),
+        );
     }
     let long = json!({"prompt": "word ".repeat(4000)}).to_string();
     send(
@@ -32,9 +36,11 @@ pub fn section() -> Section {
         &Request::post(COMPLETIONS, long.as_bytes()),
         Some("prompt"),
     );
-    for (what, body) in [("`{\"messages\": [`", &b"{\"messages\": ["[..]), ("no body", b""), ("`[1]`", b"[1]")] {
+    for (what, body) in
+        [("`{\"messages\": [`", &b"{\"messages\": ["[..]), ("nothing", b""), ("`[1]`", b"[1]")]
+    {
         let param = (what == "`[1]`").then_some("body");
-        send(format!("`{CHAT}` with {what} as its body"), &Request::post(CHAT, body), param);
+        send(format!("`{CHAT}` with {what} as the body"), &Request::post(CHAT, body), param);
     }
     let hello = json!({"messages": [{"role": "user", "content": "Hello"}]}).to_string();
     let changed = |header: &str, value: Option<&str>| {
@@ -55,7 +61,11 @@ pub fn section() -> Section {
     large.headers.push(("Content-Length", "100000000".into()));
     send("a body of 100 MB".into(), &large, None);
     send("`POST /v1/chat/completion`".into(), &Request::post("/v1/chat/completion", hello.as_bytes()), None);
-    send("`DELETE /v1/models`".into(), &Request { method: "DELETE", ..Request::post("/v1/models", b"") }, None);
+    send(
+        "`DELETE /v1/models`".into(),
+        &Request { method: "DELETE", ..Request::post("/v1/models", b"") },
+        None,
+    );
     Section {
         title: "Requests",
         intro: "To `bessemer serve --model ./model --model-name small --api-key …`; fields not shown are as they should be:",
@@ -87,7 +97,10 @@ fn chats() -> Vec<(Value, &'static str)> {
         (json!({"messages": [{"role": "user"}]}), "messages[0].content"),
         (json!({"messages": [{"role": "robot", "content": "Hello"}]}), "messages[0].role"),
         (json!({"messages": [{"role": "tool", "content": "12 °C"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]}]}), "messages[0].content[0].type"),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]}]}),
+            "messages[0].content[0].type",
+        ),
         (json!({"model": "gpt-4o"}), "model"),
         (json!({"temprature": 0.5}), "temprature"),
         (json!({"temperature": 3}), "temperature"),
