@@ -240,7 +240,10 @@ class Narrow(ServerCase):
     arguments = ("--max-sequences", "1", "--max-queue", "0")
 
     def endless(self):
-        return self.complete(stream=True, max_tokens=1000, extra_body={"ignore_eos": True})
+        """A stream that has begun; a chat's first chunk comes before its first token."""
+        stream = self.chat(stream=True, max_tokens=1000, extra_body={"ignore_eos": True})
+        next(iter(stream))
+        return stream
 
     def served_within(self, seconds):
         start = time.monotonic()
@@ -255,7 +258,6 @@ class Narrow(ServerCase):
     def test_busy_and_cancelled(self):
         for _ in range(3):
             stream = self.endless()
-            next(iter(stream))
             with self.assertRaises(openai.RateLimitError) as caught:
                 self.complete()
             self.assertEqual(caught.exception.response.headers["retry-after"], "1")
@@ -271,7 +273,6 @@ class Narrow(ServerCase):
 
     def test_client_retries(self):
         stream = self.endless()
-        next(iter(stream))
         threading.Timer(0.5, stream.close).start()
         answer = self.server.client(max_retries=5).completions.create(model=MODEL, prompt="Once", max_tokens=2)
         self.assertTrue(answer.choices)
@@ -317,8 +318,8 @@ class End(unittest.TestCase):
     def test_sigterm_lets_a_stream_finish(self):
         server = Server()
         client = server.client()
-        stream = client.completions.create(
-            model=MODEL, prompt="Once", max_tokens=200, temperature=0, stream=True, extra_body={"ignore_eos": True}
+        stream = client.chat.completions.create(
+            model=MODEL, messages=STORY, max_tokens=200, temperature=0, stream=True, extra_body={"ignore_eos": True}
         )
         chunks = iter(stream)
         next(chunks)

@@ -13,7 +13,8 @@
 //! - **JSON must be declared** (`Content-Type: application/json`), so that a foreign web page cannot post to a server
 //!   on the user's machine without the browser asking first.
 //!
-//! Known gap: no TLS; put a proxy in front for other machines.
+//! Known gaps: no TLS; put a proxy in front for other machines. A client that keeps its connection and never reads
+//! keeps one of `max_connections` until the server ends, though nothing of the engine.
 
 mod app;
 mod auth;

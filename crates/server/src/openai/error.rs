@@ -206,7 +206,11 @@ impl From<EngineError> for ApiError {
     fn from(error: EngineError) -> Self {
         let message = error.to_string();
         match error {
-            EngineError::Invalid { field, .. } => Self::invalid(field, message),
+            EngineError::Invalid { field, rule, given, cure } => {
+                // The one field that the engine calls by another name.
+                let field = if field == "stop_tokens" { "stop_token_ids" } else { field };
+                Self::invalid(field, format!("{field}: {rule}, but it is {given}. {cure}"))
+            }
             EngineError::Busy { .. } => Self::busy(message),
             EngineError::ShuttingDown => Self::shutting_down(),
             _ => Self::internal(message),

@@ -10,11 +10,19 @@ use tokio::net::TcpStream;
 
 use crate::client::{Reply, Server, read_until};
 
-const PATH: &str = "/v1/completions";
+const PATH: &str = "/v1/chat/completions";
 
-/// Runs for as long as the context allows.
+/// Runs for as long as the context allows. A stream's first chunk comes as soon as the engine has it.
 fn endless(stream: bool) -> Value {
-    json!({"prompt": "Once", "max_tokens": 1000, "ignore_eos": true, "stream": stream, "temperature": 0})
+    let messages = json!([{"role": "user", "content": "Tell me a story."}]);
+    json!({"messages": messages, "max_tokens": 1000, "ignore_eos": true, "stream": stream, "temperature": 0})
+}
+
+/// Two tokens.
+fn short() -> Value {
+    let mut body = endless(false);
+    body["max_tokens"] = json!(2);
+    body
 }
 
 fn own_engine(options: EngineOptions) -> Engine {
@@ -65,8 +73,8 @@ async fn a_full_engine_answers_429() {
         (Some("rate_limit_error"), Some("rate_limit_exceeded"))
     );
     drop(first);
-    until("the first is gone", || engine.stats().kv_blocks_used == 0).await;
-    server.post(PATH, &json!({"prompt": "Once", "max_tokens": 2})).await.ok();
+    until("the first is gone", || engine.stats().running + engine.stats().waiting == 0).await;
+    server.post(PATH, &short()).await.ok();
 }
 
 #[tokio::test]
@@ -161,10 +169,11 @@ async fn a_client_that_does_not_read_holds_nobody_up() {
     let engine = own_engine(EngineOptions::default());
     let server = Server::with(engine.clone(), ServerOptions::default()).await;
     let mut body = endless(true);
-    body["logprobs"] = json!(20);
+    body["logprobs"] = json!(true);
+    body["top_logprobs"] = json!(20);
     let unread = server.open_post(PATH, &body).await;
     until("it has started", || engine.stats().generated_tokens > 0).await;
-    server.post(PATH, &json!({"prompt": "Once", "max_tokens": 4})).await.ok();
+    server.post(PATH, &short()).await.ok();
     until("the unread one has ended too", || engine.stats().finished == 2).await;
     drop(unread);
 }

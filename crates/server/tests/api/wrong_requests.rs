@@ -191,7 +191,7 @@ fn cases() -> Vec<Case> {
             CHAT,
             chat(json!({"stop_token_ids": [1_000_000]})),
             400,
-            Some("stop_tokens"),
+            Some("stop_token_ids"),
             "invalid_value",
             "below the vocabulary",
         ),
