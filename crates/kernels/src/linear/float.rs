@@ -152,14 +152,8 @@ impl<C: Code, const CHUNKS: usize> Job for Dequantised<'_, C, CHUNKS> {
                             S::store_f(weights[4 * c + k].as_mut_ptr(), S::fma(code, scale, bias));
                         }
                     }
-                    let mut rows = self.rows.chunks_exact(4);
-                    let mut out = self.out.chunks_exact_mut(4);
-                    for (rows, out) in (&mut rows).zip(&mut out) {
-                        add_block::<S, CHUNKS, 4>(&weights, rows, block, out);
-                    }
-                    for (row, out) in rows.remainder().iter().zip(out.into_remainder()) {
-                        add_block::<S, CHUNKS, 1>(&weights, &[*row], block, std::slice::from_mut(out));
-                    }
+                    let weights = weights.as_ptr().cast();
+                    add_all::<S, PlainF32>(weights, block * CHUNKS * 4, CHUNKS * 4, self.rows, self.out);
                     block += 1;
                     first = first.add(block_bytes);
                 }
@@ -169,21 +163,91 @@ impl<C: Code, const CHUNKS: usize> Job for Dequantised<'_, C, CHUNKS> {
     }
 }
 
+/// One unquantised panel times any number of rows. Adds to the partial sums of each row.
+pub(super) struct Swept<'a, W> {
+    pub(super) panel: *const u8,
+    pub(super) inputs: usize,
+    pub(super) rows: &'a [*const f32],
+    /// As many as rows.
+    pub(super) out: &'a mut [Partial],
+    pub(super) weight: PhantomData<W>,
+}
+
+/// Inputs whose weights stay in the L1 cache while all rows pass by; even, so that no pair is torn.
+const SWEEP: usize = 128;
+
+impl<W: Plain> Job for Swept<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for first in (0..self.inputs).step_by(SWEEP) {
+            let inputs = SWEEP.min(self.inputs - first);
+            // SAFETY: the pointers cover the panel and the rows that the fields name.
+            unsafe {
+                let weights = self.panel.add(first * LANES * W::SIZE);
+                add_all::<S, W>(weights, first, inputs, self.rows, self.out);
+            }
+        }
+    }
+}
+
+/// Adds `inputs` products, from input `first` on, to the partial sums of all rows.
 #[inline(always)]
-unsafe fn add_block<S: Simd, const CHUNKS: usize, const ROWS: usize>(
-    weights: &[[f32; LANES]; 64],
+unsafe fn add_all<S: Simd, W: Plain>(
+    weights: *const u8,
+    first: usize,
+    inputs: usize,
     rows: &[*const f32],
-    block: usize,
     out: &mut [Partial],
 ) {
-    // SAFETY: as the caller's; `rows` and `out` have ROWS elements.
+    // SAFETY: as the caller's.
     unsafe {
-        let x: [*const f32; ROWS] = std::array::from_fn(|r| rows.get_unchecked(r).add(block * CHUNKS * 4));
-        let mut acc: [[S::F; 2]; ROWS] = std::array::from_fn(|r| {
-            let out = out.get_unchecked(r);
-            [S::load_f(out[0].as_ptr()), S::load_f(out[1].as_ptr())]
-        });
-        accumulate::<S, PlainF32, ROWS>(weights.as_ptr().cast(), CHUNKS * 4, x, &mut acc);
+        match S::FLOAT_ROWS {
+            8 => add_by::<S, W, 8>(weights, first, inputs, rows, out),
+            _ => add_by::<S, W, 2>(weights, first, inputs, rows, out),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add_by<S: Simd, W: Plain, const ROWS: usize>(
+    weights: *const u8,
+    first: usize,
+    inputs: usize,
+    rows: &[*const f32],
+    out: &mut [Partial],
+) {
+    let (rows, rest) = rows.as_chunks::<ROWS>();
+    let (out, rest_out) = out.as_chunks_mut::<ROWS>();
+    // SAFETY: as the caller's.
+    unsafe {
+        for (rows, out) in rows.iter().zip(out) {
+            add::<S, W, ROWS>(weights, first, inputs, rows, out);
+        }
+        for (row, out) in rest.iter().zip(rest_out) {
+            add::<S, W, 1>(weights, first, inputs, &[*row], std::array::from_mut(out));
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn add<S: Simd, W: Plain, const ROWS: usize>(
+    weights: *const u8,
+    first: usize,
+    inputs: usize,
+    rows: &[*const f32; ROWS],
+    out: &mut [Partial; ROWS],
+) {
+    // SAFETY: as the caller's.
+    unsafe {
+        let mut x = *rows;
+        let mut acc = [[S::splat(0.0); 2]; ROWS];
+        for ((x, acc), out) in x.iter_mut().zip(&mut acc).zip(out.iter()) {
+            *x = x.add(first);
+            *acc = [S::load_f(out[0].as_ptr()), S::load_f(out[1].as_ptr())];
+        }
+        accumulate::<S, W, ROWS>(weights, inputs, x, &mut acc);
         for (out, acc) in out.iter_mut().zip(acc) {
             S::store_f(out[0].as_mut_ptr(), acc[0]);
             S::store_f(out[1].as_mut_ptr(), acc[1]);

@@ -39,7 +39,7 @@ pub(super) struct Int8Row {
 
 /// Few rows, any number of panels: everything stays in registers, and weights stream by once. The processor's own
 /// prefetching reaches the memory's speed; asking for lines by instruction was tried and made it slower.
-/// Writes `[panel][row][lane]`.
+/// `ROWS` is 1, 2 or 4. Writes `[panel][row][lane]`.
 pub(super) struct Few<C, const CHUNKS: usize, const ROWS: usize> {
     pub(super) panels: Panels,
     pub(super) rows: [Int8Row; ROWS],
@@ -69,23 +69,13 @@ impl<C: Code, const CHUNKS: usize, const ROWS: usize> Job for Few<C, CHUNKS, ROW
                         let mut dots = [[zero; 4]; ROWS];
                         for (c, codes) in codes.into_iter().enumerate() {
                             for (row, dots) in self.rows.iter().zip(&mut dots) {
-                                let way = if ROWS == 1 {
-                                    c % 4
-                                } else if ROWS < 4 {
-                                    c % 2
-                                } else {
-                                    0
-                                };
+                                let way = c % (4 / ROWS);
                                 let x = S::repeat4(row.codes.add((block * CHUNKS + c) * 4));
                                 dots[way] = multiply_add::<S, C>(dots[way], codes, x);
                             }
                         }
                         for ((row, dots), acc) in self.rows.iter().zip(dots).zip(&mut acc) {
-                            let dot = match ROWS {
-                                1 => S::add_i(S::add_i(dots[0], dots[1]), S::add_i(dots[2], dots[3])),
-                                2 => S::add_i(dots[0], dots[1]),
-                                _ => dots[0],
-                            };
+                            let dot = S::add_i(S::add_i(dots[0], dots[1]), S::add_i(dots[2], dots[3]));
                             *acc = finish::<S>(
                                 *acc,
                                 dot,
@@ -149,13 +139,9 @@ impl<C: Code, const CHUNKS: usize> Job for Many<'_, C, CHUNKS> {
                 let scales = C::scales::<S>(first.add(blocks * block_bytes), scale_type);
                 for _ in 0..blocks {
                     let codes = C::unpack::<S, CHUNKS>(first);
-                    let mut rows = self.rows.chunks_exact(ROWS);
-                    let mut out = self.out.chunks_exact_mut(ROWS);
-                    for (rows, out) in (&mut rows).zip(&mut out) {
-                        sweep::<S, C, CHUNKS, ROWS>(&codes, scales, rows, block, out);
-                    }
-                    for (row, out) in rows.remainder().iter().zip(out.into_remainder()) {
-                        sweep::<S, C, CHUNKS, 1>(&codes, scales, &[*row], block, std::slice::from_mut(out));
+                    match S::INT_ROWS {
+                        8 => all::<S, C, CHUNKS, 8>(&codes, scales, self.rows, block, self.out),
+                        _ => all::<S, C, CHUNKS, 4>(&codes, scales, self.rows, block, self.out),
                     }
                     block += 1;
                     first = first.add(block_bytes);
@@ -166,8 +152,27 @@ impl<C: Code, const CHUNKS: usize> Job for Many<'_, C, CHUNKS> {
     }
 }
 
-/// Rows whose sums are under way at once: enough to hide the latency of a dot product.
-const ROWS: usize = 8;
+/// One block times all rows, `ROWS` at once: enough to hide the latency of a dot product.
+#[inline(always)]
+unsafe fn all<S: Simd, C: Code, const CHUNKS: usize, const ROWS: usize>(
+    codes: &[S::I; CHUNKS],
+    scales: (S::F, S::F),
+    rows: &[Int8Row],
+    block: usize,
+    out: &mut [[f32; LANES]],
+) {
+    let (rows, rest) = rows.as_chunks::<ROWS>();
+    let (out, rest_out) = out.as_chunks_mut::<ROWS>();
+    // SAFETY: as the caller's.
+    unsafe {
+        for (rows, out) in rows.iter().zip(out) {
+            sweep::<S, C, CHUNKS, ROWS>(codes, scales, rows, block, out);
+        }
+        for (row, out) in rest.iter().zip(rest_out) {
+            sweep::<S, C, CHUNKS, 1>(codes, scales, &[*row], block, std::slice::from_mut(out));
+        }
+    }
+}
 
 #[inline(always)]
 unsafe fn sweep<S: Simd, C: Code, const CHUNKS: usize, const ROWS: usize>(

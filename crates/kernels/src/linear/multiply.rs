@@ -12,7 +12,7 @@ use std::ops::Range;
 use bessemer_hal::cpu::Tile;
 
 use super::codes::{Bits, Fp4, with_codes};
-use super::float::{Dequantised, Exact, Partial, PlainBf16, PlainF16, PlainF32};
+use super::float::{Dequantised, Exact, Partial, PlainBf16, PlainF16, PlainF32, Swept};
 use super::int8::{Few, Int8Row, Many, Panels};
 use super::layout::{Encoding, LANES, LinearError, LinearLayout};
 use super::quantise::Int8Rows;
@@ -278,8 +278,9 @@ impl<'a> Product<'a> {
                     match pairs {
                         [a] => self.few::<$code, $chunks, 1>(expert, [row(a)], pairs, y),
                         [a, b] => self.few::<$code, $chunks, 2>(expert, [row(a), row(b)], pairs, y),
+                        // The fourth result is dropped: three rows would not be faster.
                         [a, b, c] => {
-                            self.few::<$code, $chunks, 3>(expert, [row(a), row(b), row(c)], pairs, y)
+                            self.few::<$code, $chunks, 4>(expert, [row(a), row(b), row(c), row(c)], pairs, y)
                         }
                         [a, b, c, d] => {
                             self.few::<$code, $chunks, 4>(expert, [row(a), row(b), row(c), row(d)], pairs, y)
@@ -340,21 +341,21 @@ impl<'a> Product<'a> {
 
     fn block_f32(&self, expert: usize, x: &[f32], stride: usize, pairs: &[RowPair], y: &mut Tile<'_, f32>) {
         let row = |&(input, _): &RowPair| x[input * stride..][..self.layout.inp()].as_ptr();
-        if !self.layout.is_quantised() {
+        if !self.layout.is_quantised() && pairs.len() <= FEW {
             macro_rules! exact {
-                ($weight:ty) => {{
-                    let (eights, rest) = pairs.as_chunks::<8>();
-                    for pairs in eights {
-                        self.exact::<$weight, 8>(expert, pairs.each_ref().map(row), pairs, y);
+                ($weight:ty) => {
+                    match pairs {
+                        [a] => self.exact::<$weight, 1>(expert, [row(a)], pairs, y),
+                        [a, b] => self.exact::<$weight, 2>(expert, [row(a), row(b)], pairs, y),
+                        [a, b, c] => {
+                            self.exact::<$weight, 4>(expert, [row(a), row(b), row(c), row(c)], pairs, y)
+                        }
+                        [a, b, c, d] => {
+                            self.exact::<$weight, 4>(expert, [row(a), row(b), row(c), row(d)], pairs, y)
+                        }
+                        _ => {}
                     }
-                    let (fours, rest) = rest.as_chunks::<4>();
-                    for pairs in fours {
-                        self.exact::<$weight, 4>(expert, pairs.each_ref().map(row), pairs, y);
-                    }
-                    for pair in rest {
-                        self.exact::<$weight, 1>(expert, [row(pair)], std::slice::from_ref(pair), y);
-                    }
-                }};
+                };
             }
             match self.layout.encoding() {
                 Encoding::F16 => exact!(PlainF16),
@@ -384,7 +385,21 @@ impl<'a> Product<'a> {
                     }
                 };
             }
-            with_codes!(self.layout, dequantised);
+            macro_rules! swept {
+                ($weight:ty) => {{
+                    let panel = self.packed[self.layout.panel_range(expert, panel)].as_ptr();
+                    let inputs = self.layout.inp();
+                    let job = Swept::<$weight> { panel, inputs, rows, out: partial, weight: PhantomData };
+                    // SAFETY: as above.
+                    unsafe { self.level.run(job) }
+                }};
+            }
+            match self.layout.encoding() {
+                Encoding::F32 => swept!(PlainF32),
+                Encoding::F16 => swept!(PlainF16),
+                Encoding::Bf16 => swept!(PlainBf16),
+                _ => with_codes!(self.layout, dequantised),
+            }
             for (out, partial) in out.iter_mut().zip(partial.iter()) {
                 *out = std::array::from_fn(|lane| partial[0][lane] + partial[1][lane]);
             }
@@ -401,7 +416,7 @@ impl<'a> Product<'a> {
     ) where
         Exact<W, ROWS>: Job<Output = ()>,
     {
-        let mut out = [[0.0; LANES]; PANEL_BATCH * 8];
+        let mut out = [[0.0; LANES]; PANEL_BATCH * FEW];
         for first in self.panels.clone().step_by(PANEL_BATCH) {
             let batch = first..self.panels.end.min(first + PANEL_BATCH);
             let weights = &self.packed[self.layout.panel_range(expert, first).start..];

@@ -30,6 +30,8 @@ unsafe fn dot7(codes: __m256i, x: __m256i) -> __m256i {
 impl Simd for Avx2 {
     type I = I;
     type F = F;
+    const INT_ROWS: usize = 4;
+    const FLOAT_ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> I {

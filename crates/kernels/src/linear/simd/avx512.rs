@@ -21,6 +21,8 @@ pub(super) unsafe fn run<J: Job>(job: J) -> J::Output {
 impl Simd for Avx512 {
     type I = __m512i;
     type F = __m512;
+    const INT_ROWS: usize = 8;
+    const FLOAT_ROWS: usize = 8;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> __m512i {

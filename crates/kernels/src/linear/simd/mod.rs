@@ -26,6 +26,11 @@ pub(crate) trait Simd: Copy {
     type I: Copy;
     type F: Copy;
 
+    /// Rows whose integer sums fit the registers at once: 8 or 4.
+    const INT_ROWS: usize;
+    /// Rows whose pairs of float sums fit the registers at once: 8 or 2.
+    const FLOAT_ROWS: usize;
+
     /// 64 bytes.
     unsafe fn load(p: *const u8) -> Self::I;
     /// Four bytes, repeated in every lane.

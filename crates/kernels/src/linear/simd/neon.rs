@@ -75,6 +75,8 @@ unsafe fn widen_f16(p: *const u8) -> float32x4_t {
 impl Simd for Neon {
     type I = I;
     type F = F;
+    const INT_ROWS: usize = 4;
+    const FLOAT_ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> I {

@@ -20,6 +20,8 @@ fn map<A: Copy, B: Copy, C>(a: [A; 16], b: [B; 16], f: impl Fn(A, B) -> C) -> [C
 impl Simd for Portable {
     type I = I;
     type F = F;
+    const INT_ROWS: usize = 4;
+    const FLOAT_ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn load(p: *const u8) -> I {
