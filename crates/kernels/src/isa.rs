@@ -23,7 +23,10 @@ impl Isa {
     pub fn detect() -> Self {
         static BEST: OnceLock<Isa> = OnceLock::new();
         *BEST.get_or_init(|| {
-            [Self::Avx512, Self::Avx2, Self::Neon].into_iter().find(|isa| isa.available()).unwrap_or(Self::Portable)
+            [Self::Avx512, Self::Avx2, Self::Neon]
+                .into_iter()
+                .find(|isa| isa.available())
+                .unwrap_or(Self::Portable)
         })
     }
 

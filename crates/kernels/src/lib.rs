@@ -13,17 +13,17 @@
 //!   parameters hold shapes only.
 
 pub mod attention;
+mod bounds;
 pub mod catalog;
+pub mod gather;
 pub mod isa;
+pub mod kv;
 pub mod linear;
+pub mod rms_norm;
+pub mod rope;
+pub mod router;
 pub mod sampling;
 mod simd;
-pub mod router;
-pub mod rope;
-pub mod rms_norm;
-pub mod kv;
-pub mod gather;
-mod bounds;
 pub mod view;
 
 #[cfg(test)]

@@ -61,7 +61,9 @@ impl Op for RmsNorm {
             Activations::Int8(QuantisedRows { codes, scales, sums, group }) => {
                 let group = *group;
                 bounds::rule("rms_norm", matches!(group, 32 | 64) && dim.is_multiple_of(group), || {
-                    format!("the group of quantised rows must be 32 or 64 and divide dim ({dim}), not {group}")
+                    format!(
+                        "the group of quantised rows must be 32 or 64 and divide dim ({dim}), not {group}"
+                    )
                 })?;
                 let groups = dim / group;
                 bounds::holds::<i8>("rms_norm", "out.codes", codes, &[rows, dim])?;
@@ -126,7 +128,8 @@ impl Task for Row<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let scale = s.splat(inverse_rms(s, self.x, self.eps));
-        let columns = self.out.chunks_mut(S::LANES).zip(self.x.chunks(S::LANES)).zip(self.weight.chunks(S::LANES));
+        let columns =
+            self.out.chunks_mut(S::LANES).zip(self.x.chunks(S::LANES)).zip(self.weight.chunks(S::LANES));
         for ((out, x), weight) in columns {
             s.store(out, s.mul(s.mul(s.load(x, 0.0), scale), s.load(weight, 0.0)));
         }

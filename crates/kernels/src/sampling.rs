@@ -195,5 +195,6 @@ fn kernel(invocation: &mut Invocation<'_>) {
     };
     let mut out = invocation.output::<SampleOut>(6);
     let (mut ids, mut logprobs) = (invocation.output(7), invocation.output(8));
-    out.row_mut(0)[0] = row::sample(Isa::detect(), logits, &params, lists, ids.row_mut(0), logprobs.row_mut(0));
+    out.row_mut(0)[0] =
+        row::sample(Isa::detect(), logits, &params, lists, ids.row_mut(0), logprobs.row_mut(0));
 }

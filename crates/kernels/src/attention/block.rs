@@ -51,6 +51,8 @@ pub(super) fn transpose_keys<S: Simd, E: KvElement>(
         for (i, row) in rows.iter_mut().enumerate().take(S::LANES) {
             if visible.contains(&(first + i)) {
                 *row = keys.row(from + first + i);
+                // A head's rows are too far apart for the machine to guess the next.
+                s.prefetch(keys.row(from + first + i + KEYS));
             }
         }
         let mut d = 0;
@@ -84,6 +86,7 @@ pub(super) fn widen_values<S: Simd, E: KvElement>(
 ) {
     for (i, to) in to.chunks_exact_mut(stride).enumerate().take(visible.end) {
         let row = if i < visible.start { &[] } else { values.row(from + i) };
+        s.prefetch(values.row(from + i + KEYS));
         for (d, to) in (0..).step_by(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
             s.store(to, E::load(s, row.get(d..).unwrap_or(&[])));
         }

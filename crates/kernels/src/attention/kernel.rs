@@ -102,7 +102,15 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
         let queries = count * group;
         let wide = padded(head_dim);
 
-        let sizes = [queries * head_dim, queries * wide, head_dim * KEYS, KEYS * wide, ROWS * KEYS, queries, queries * 16];
+        let sizes = [
+            queries * head_dim,
+            queries * wide,
+            head_dim * KEYS,
+            KEYS * wide,
+            ROWS * KEYS,
+            queries,
+            queries * 16,
+        ];
         let lines = sizes.iter().map(|&size| padded(size) / 16).sum();
         if scratch.len() < lines {
             scratch.resize(lines, Line([0.0; 16]));
@@ -126,7 +134,8 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
 
         let seq = inputs.row_seq[first_row] as usize;
         let blocks = p.blocks_per_seq as usize;
-        let table = seq.checked_mul(blocks).and_then(|from| inputs.block_tables.get(from..from.checked_add(blocks)?));
+        let table =
+            seq.checked_mul(blocks).and_then(|from| inputs.block_tables.get(from..from.checked_add(blocks)?));
         let capacity = blocks * p.block_size as usize;
         let position = inputs.positions[first_row] as usize;
         // Keys that row `i` of this run sees.
@@ -177,7 +186,14 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
                     }
                     let a = Matrix { data: scores, stride: KEYS };
                     let b = Matrix { data: values, stride: wide };
-                    multiply(s, (rows, seen, head_dim), a, b, (&mut sums[query * wide..], wide), Some(&shrink));
+                    multiply(
+                        s,
+                        (rows, seen, head_dim),
+                        a,
+                        b,
+                        (&mut sums[query * wide..], wide),
+                        Some(&shrink),
+                    );
                 }
                 query += rows;
             }

@@ -33,7 +33,12 @@ struct Row {
 
 impl Case {
     /// `lengths[i]` positions for sequence `i`, in scattered blocks, with queries for all of them.
-    fn random(seed: u64, (heads, kv_heads, head_dim): (usize, usize, usize), block_size: usize, lengths: &[usize]) -> Self {
+    fn random(
+        seed: u64,
+        (heads, kv_heads, head_dim): (usize, usize, usize),
+        block_size: usize,
+        lengths: &[usize],
+    ) -> Self {
         let mut random = Random(seed);
         let blocks_per_seq = lengths.iter().max().unwrap().div_ceil(block_size);
         let mut blocks: Vec<u32> = (0..(blocks_per_seq * lengths.len()) as u32).collect();
@@ -41,7 +46,8 @@ impl Case {
             blocks.swap(i, random.below(i + 1));
         }
         let elements = blocks.len() * block_size * kv_heads * head_dim;
-        let positions = lengths.iter().enumerate().flat_map(|(seq, &n)| (0..n).map(move |position| (seq, position)));
+        let positions =
+            lengths.iter().enumerate().flat_map(|(seq, &n)| (0..n).map(move |position| (seq, position)));
         let positions: Vec<_> = positions.collect();
         let mut case = Self {
             heads,
@@ -119,15 +125,19 @@ impl Case {
         for (head, q) in row.q.chunks(dim).enumerate() {
             let at = |position| (self.cache_row(row.seq, position) * self.kv_heads + head / group) * dim;
             let scores: Vec<f64> = (first..=row.position)
-                .map(|t| q.iter().zip(&self.keys[at(t)..]).map(|(&q, &k)| f64::from(q) * widen(k)).sum::<f64>())
+                .map(|t| {
+                    q.iter().zip(&self.keys[at(t)..]).map(|(&q, &k)| f64::from(q) * widen(k)).sum::<f64>()
+                })
                 .map(|score| score * f64::from(self.scale))
                 .collect();
             let max = scores.iter().copied().fold(f64::MIN, f64::max);
             let weights: Vec<f64> = scores.iter().map(|score| (score - max).exp()).collect();
             let total: f64 = weights.iter().sum();
             for d in 0..dim {
-                let sum: f64 =
-                    (first..=row.position).zip(&weights).map(|(t, weight)| weight * widen(self.values[at(t) + d])).sum();
+                let sum: f64 = (first..=row.position)
+                    .zip(&weights)
+                    .map(|(t, weight)| weight * widen(self.values[at(t) + d]))
+                    .sum();
                 out.push(sum / total);
             }
         }
@@ -193,9 +203,10 @@ fn odd_shapes_agree_with_f64() {
         let halves: Vec<f64> =
             case.rows.iter().flat_map(|row| case.reference(row, |x| f16::from_f32(x).to_f64())).collect();
         for isa in Isa::all_available() {
-            for (out, expected) in
-                [(case.run::<f32>(isa, &case.rows, 40), &expected), (case.run::<f16>(isa, &case.rows, 40), &halves)]
-            {
+            for (out, expected) in [
+                (case.run::<f32>(isa, &case.rows, 40), &expected),
+                (case.run::<f16>(isa, &case.rows, 40), &halves),
+            ] {
                 let off = out.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs());
                 let worst = off.fold(0.0, |m, x| if x.is_nan() { x } else { x.max(m) });
                 assert!(worst < 2e-6, "seed {seed} {isa:?}: off by {worst}");
@@ -212,12 +223,22 @@ fn a_row_has_the_same_bits_however_it_is_launched() {
         for isa in Isa::all_available() {
             let whole = case.run::<f16>(isa, &case.rows, case.rows.len());
             for tile in [1, 2, 5, 31, 64] {
-                assert_eq!(bits(&whole), bits(&case.run::<f16>(isa, &case.rows, tile)), "{isa:?} tiles of {tile}");
+                assert_eq!(
+                    bits(&whole),
+                    bits(&case.run::<f16>(isa, &case.rows, tile)),
+                    "{isa:?} tiles of {tile}"
+                );
             }
             // Only every third row, in reverse: no two rows follow each other.
             let cols = case.heads * case.head_dim;
-            let (some, expected): (Vec<Row>, Vec<Vec<f32>>) =
-                case.rows.iter().cloned().zip(whole.chunks(cols).map(<[f32]>::to_vec)).rev().step_by(3).unzip();
+            let (some, expected): (Vec<Row>, Vec<Vec<f32>>) = case
+                .rows
+                .iter()
+                .cloned()
+                .zip(whole.chunks(cols).map(<[f32]>::to_vec))
+                .rev()
+                .step_by(3)
+                .unzip();
             assert_eq!(bits(&expected.concat()), bits(&case.run::<f16>(isa, &some, 17)), "{isa:?}");
         }
     }

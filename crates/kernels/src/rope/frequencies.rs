@@ -85,7 +85,8 @@ pub fn inv_freq(scaling: &RopeScaling, base: f64, dim: usize, max_position: usiz
         } => {
             let original = original_max_position.unwrap_or(max_position) as f64;
             // The dimension that makes so many rotations within the original context.
-            let dimension = |rotations: f64| dim as f64 * (original / (rotations * TAU)).ln() / (2.0 * base.ln());
+            let dimension =
+                |rotations: f64| dim as f64 * (original / (rotations * TAU)).ln() / (2.0 * base.ln());
             let (mut low, mut high) = (dimension(beta_fast), dimension(beta_slow));
             if truncate {
                 (low, high) = (low.floor(), high.ceil());

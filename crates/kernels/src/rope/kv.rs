@@ -227,7 +227,8 @@ impl Task for Head<'_> {
                 let (a, b) = self.x[..2 * half].split_at_mut(half);
                 let pairs = a.chunks_mut(S::LANES).zip(b.chunks_mut(S::LANES));
                 for ((a, b), (cos, sin)) in pairs.zip(cos.chunks(S::LANES).zip(sin.chunks(S::LANES))) {
-                    let (va, vb, cos, sin) = (s.load(a, 0.0), s.load(b, 0.0), s.load(cos, 0.0), s.load(sin, 0.0));
+                    let (va, vb, cos, sin) =
+                        (s.load(a, 0.0), s.load(b, 0.0), s.load(cos, 0.0), s.load(sin, 0.0));
                     s.store(a, s.sub(s.mul(va, cos), s.mul(vb, sin)));
                     s.store(b, s.fma(vb, cos, s.mul(va, sin)));
                 }
@@ -294,7 +295,8 @@ mod tests {
             }
             let interleaved = case["interleaved"] == true;
             let layout = if interleaved { RopeLayout::Interleaved } else { RopeLayout::Halves };
-            let positions: Vec<_> = case["positions"].as_array().unwrap().iter().map(|p| p.as_u64().unwrap()).collect();
+            let positions: Vec<_> =
+                case["positions"].as_array().unwrap().iter().map(|p| p.as_u64().unwrap()).collect();
             let x = golden.f32(&format!("{key}.x"));
             let y = golden.f32(&format!("{key}.{}", if interleaved { "y_pairs_in_place" } else { "y" }));
             for isa in Isa::all_available() {
@@ -303,7 +305,10 @@ mod tests {
                     fill_row(positions[i % positions.len()] as u32, &freqs, factor, &mut table);
                     let out = rotated(isa, x, None, &table, layout);
                     let worst = out.iter().zip(y).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                    assert!(f64::from(worst) <= case["max_abs"].as_f64().unwrap(), "{key} {isa:?}: off by {worst}");
+                    assert!(
+                        f64::from(worst) <= case["max_abs"].as_f64().unwrap(),
+                        "{key} {isa:?}: off by {worst}"
+                    );
                 }
             }
         }
@@ -318,8 +323,11 @@ mod tests {
             let freqs = inv_freq(&RopeScaling::None, 1e4, rot, 4096).0;
             fill_row(1234, &freqs, 1.0, &mut table);
             let mean = x.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>() / head_dim as f64;
-            let normed: Vec<f64> =
-                x.iter().zip(&weight).map(|(&x, &w)| f64::from(x) / (mean + 1e-6).sqrt() * f64::from(w)).collect();
+            let normed: Vec<f64> = x
+                .iter()
+                .zip(&weight)
+                .map(|(&x, &w)| f64::from(x) / (mean + 1e-6).sqrt() * f64::from(w))
+                .collect();
             for isa in Isa::all_available() {
                 for layout in [RopeLayout::Halves, RopeLayout::Interleaved] {
                     let mut expected = normed.clone();
@@ -334,7 +342,10 @@ mod tests {
                     }
                     let out = rotated(isa, &x, Some(&weight), &table, layout);
                     for (out, expected) in out.iter().zip(&expected) {
-                        assert!((f64::from(*out) - expected).abs() < 2e-6, "{isa:?} {head_dim} {rot} {layout:?}");
+                        assert!(
+                            (f64::from(*out) - expected).abs() < 2e-6,
+                            "{isa:?} {head_dim} {rot} {layout:?}"
+                        );
                     }
                 }
             }

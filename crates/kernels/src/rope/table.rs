@@ -85,9 +85,15 @@ fn sin_cos(angle: f64) -> (f64, f64) {
     let r = (angle - turns * HIGH) - turns * LOW;
     let r2 = r * r;
     // Taylor series: |r| ≤ π/4, the first term left out is below 4e-12.
-    let sin = r + r * r2 * (-1.0 / 6.0 + r2 * (1.0 / 120.0 + r2 * (-1.0 / 5040.0 + r2 * (1.0 / 362_880.0 - r2 * (1.0 / 39_916_800.0)))));
+    let sin = r + r
+        * r2
+        * (-1.0 / 6.0
+            + r2 * (1.0 / 120.0 + r2 * (-1.0 / 5040.0 + r2 * (1.0 / 362_880.0 - r2 * (1.0 / 39_916_800.0)))));
     let cos = 1.0
-        + r2 * (-0.5 + r2 * (1.0 / 24.0 + r2 * (-1.0 / 720.0 + r2 * (1.0 / 40_320.0 + r2 * (-1.0 / 3_628_800.0 + r2 * (1.0 / 479_001_600.0))))));
+        + r2 * (-0.5
+            + r2 * (1.0 / 24.0
+                + r2 * (-1.0 / 720.0
+                    + r2 * (1.0 / 40_320.0 + r2 * (-1.0 / 3_628_800.0 + r2 * (1.0 / 479_001_600.0))))));
     let (s, c) = if quadrant & 1 == 0 { (sin, cos) } else { (cos, sin) };
     let negative = |flag: bool, x: f64| if flag { -x } else { x };
     (negative(quadrant & 2 != 0, s), negative((quadrant + 1) & 2 != 0, c))

@@ -54,7 +54,8 @@ impl Op for Combine {
 
 fn kernel(invocation: &mut Invocation<'_>) {
     let Params { top_k } = invocation.params();
-    let (y, weights, mut out) = (invocation.input::<f32>(0), invocation.input::<f32>(1), invocation.output(2));
+    let (y, weights, mut out) =
+        (invocation.input::<f32>(0), invocation.input::<f32>(1), invocation.output(2));
     let (top_k, dim, first) = (top_k as usize, out.cols(), out.first_row());
     let rows = y.chunks_exact(top_k * dim).zip(weights.chunks_exact(top_k)).skip(first);
     for (row, (y, weights)) in (0..out.rows()).zip(rows) {
@@ -99,8 +100,12 @@ mod tests {
                 let mut out = before.clone();
                 simd::run(isa, Row { y: &y, weights: &weights, out: &mut out });
                 for (c, out) in out.iter().enumerate() {
-                    let sum: f64 = (0..top_k).map(|j| f64::from(y[j * dim + c]) * f64::from(weights[j])).sum();
-                    assert!((f64::from(*out) - f64::from(before[c]) - sum).abs() < 1e-5, "{isa:?} {top_k} {dim}");
+                    let sum: f64 =
+                        (0..top_k).map(|j| f64::from(y[j * dim + c]) * f64::from(weights[j])).sum();
+                    assert!(
+                        (f64::from(*out) - f64::from(before[c]) - sum).abs() < 1e-5,
+                        "{isa:?} {top_k} {dim}"
+                    );
                 }
             }
         }

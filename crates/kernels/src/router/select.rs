@@ -166,8 +166,10 @@ mod tests {
             let key = case["key"].as_str().unwrap();
             let size = |name: &str| case[name].as_u64().unwrap() as usize;
             let [x, router] = ["x", "router_weight"].map(|name| golden.f32(&format!("{key}.{name}")));
-            let (ids, weights) = (golden.words(&format!("{key}.experts")), golden.f32(&format!("{key}.weights")));
-            let normalise = if case["norm_topk_prob"] == true { Normalise::SumToOne } else { Normalise::Keep };
+            let (ids, weights) =
+                (golden.words(&format!("{key}.experts")), golden.f32(&format!("{key}.weights")));
+            let normalise =
+                if case["norm_topk_prob"] == true { Normalise::SumToOne } else { Normalise::Keep };
             for isa in Isa::all_available() {
                 for (row, x) in x.chunks(size("hidden")).enumerate() {
                     let logits: Vec<f32> = router
@@ -198,7 +200,13 @@ mod tests {
             assert_eq!(ids, [2, 1, 3]);
             choose(isa, &[f32::NAN; 5], Normalise::Keep, &mut ids, &mut weights);
             assert_eq!(ids, [0, 1, 2]);
-            choose(isa, &[f32::INFINITY, 0.0, f32::INFINITY, 1.0], Normalise::SumToOne, &mut ids, &mut weights);
+            choose(
+                isa,
+                &[f32::INFINITY, 0.0, f32::INFINITY, 1.0],
+                Normalise::SumToOne,
+                &mut ids,
+                &mut weights,
+            );
             assert_eq!((ids, weights), ([0, 2, 1], [0.5, 0.5, 0.0]));
         }
     }

@@ -9,7 +9,9 @@ impl RowParams {
     /// Whether the history matters.
     fn penalises(&self) -> bool {
         self.history_len > 0
-            && (self.repetition_penalty != 1.0 || self.presence_penalty != 0.0 || self.frequency_penalty != 0.0)
+            && (self.repetition_penalty != 1.0
+                || self.presence_penalty != 0.0
+                || self.frequency_penalty != 0.0)
     }
 
     /// Whether [`adjust`] changes anything.
@@ -28,7 +30,8 @@ pub(super) fn adjust(logits: &mut [f32], params: &RowParams, lists: Lists<'_>, c
             }
         }
         for &token in history {
-            let (Some(logit), Some(count)) = (logits.get_mut(token as usize), counts.get_mut(token as usize)) else {
+            let (Some(logit), Some(count)) = (logits.get_mut(token as usize), counts.get_mut(token as usize))
+            else {
                 continue;
             };
             // Zero at a token's second occurrence: it has had its penalty.

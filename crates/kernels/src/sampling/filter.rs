@@ -40,7 +40,13 @@ pub(super) fn collect(logits: &[f32], maxima: &[f32], bound: f32, candidates: &m
 /// Collects the `k` largest logits, in no particular order; fewer where there are fewer above −∞.
 ///
 /// The k-th largest of the blocks' maxima is a bound that at least `k` tokens reach, and not many more.
-pub(super) fn top(logits: &[f32], maxima: &[f32], k: usize, scratch: &mut Vec<f32>, candidates: &mut Vec<Candidate>) {
+pub(super) fn top(
+    logits: &[f32],
+    maxima: &[f32],
+    k: usize,
+    scratch: &mut Vec<f32>,
+    candidates: &mut Vec<Candidate>,
+) {
     let mut bound = f32::NEG_INFINITY;
     if (1..=maxima.len()).contains(&k) {
         scratch.clear();

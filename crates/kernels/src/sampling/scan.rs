@@ -1,7 +1,7 @@
 //! Passes over all logits.
 
-use crate::simd::{self, Simd, Task};
 use crate::Isa;
+use crate::simd::{self, Simd, Task};
 
 /// Tokens of a block.
 pub(super) const BLOCK: usize = 128;

@@ -109,7 +109,11 @@ fn filters_agree_with_a_full_sort() {
                 let plain = plain_distribution(&logits, &params);
                 // One token at the edge of top_p may fall to the other side by rounding: it moves all by its share.
                 let off: f64 = ours.iter().zip(&plain).map(|(a, b)| (a - b).abs()).sum();
-                let edge = if top_p < 1.0 { plain.iter().copied().filter(|p| *p > 0.0).fold(1.0, f64::min) } else { 0.0 };
+                let edge = if top_p < 1.0 {
+                    plain.iter().copied().filter(|p| *p > 0.0).fold(1.0, f64::min)
+                } else {
+                    0.0
+                };
                 assert!(off < 1e-5 + 3.0 * edge.min(1e-3), "{vocab} {spread} {params:?}: off by {off}");
             }
         }
@@ -120,8 +124,11 @@ fn filters_agree_with_a_full_sort() {
 fn samples_follow_the_distribution() {
     let mut random = Random(4);
     let logits: Vec<f32> = random.normal(700).iter().map(|x| 2.0 * x).collect();
-    for (i, (top_k, top_p, min_p)) in [(0, 1.0, 0.0), (40, 1.0, 0.0), (0, 0.9, 0.0), (0, 1.0, 0.05)].into_iter().enumerate() {
-        let mut params = RowParams { temperature: 1.0, top_k, top_p, min_p, seed: 77 + i as u64, ..RowParams::default() };
+    for (i, (top_k, top_p, min_p)) in
+        [(0, 1.0, 0.0), (40, 1.0, 0.0), (0, 0.9, 0.0), (0, 1.0, 0.05)].into_iter().enumerate()
+    {
+        let mut params =
+            RowParams { temperature: 1.0, top_k, top_p, min_p, seed: 77 + i as u64, ..RowParams::default() };
         let expected = distribution(&logits, &params, Lists::default());
         const DRAWS: u32 = 40_000;
         let mut counts = vec![0.0; logits.len()];
@@ -149,7 +156,10 @@ fn samples_follow_the_distribution() {
         }
         // Mean n, standard deviation √(2n); four of them are one in tens of thousands, and the seeds are fixed.
         let n = f64::from(bins - 1);
-        assert!((chi - n).abs() < 4.0 * (2.0 * n).sqrt(), "case {i}: chi-square {chi} for {n} degrees of freedom");
+        assert!(
+            (chi - n).abs() < 4.0 * (2.0 * n).sqrt(),
+            "case {i}: chi-square {chi} for {n} degrees of freedom"
+        );
     }
 }
 

@@ -104,6 +104,15 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    fn prefetch<T>(self, row: &[T]) {
+        let row = row.as_ptr_range();
+        let mut line = row.start.cast::<i8>();
+        while line < row.end.cast() {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(line) };
+            line = line.wrapping_add(64);
+        }
+    }
+    #[inline(always)]
     unsafe fn load_ptr(self, from: *const f32) -> __m256 {
         unsafe { _mm256_loadu_ps(from) }
     }

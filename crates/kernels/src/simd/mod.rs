@@ -71,6 +71,10 @@ pub(crate) trait Simd: Copy {
     /// That many elements can be written.
     unsafe fn store_ptr(self, to: *mut f32, v: Self::V);
 
+    /// Asks for `row` to be brought near; never needed, only faster.
+    #[inline(always)]
+    fn prefetch<T>(self, _row: &[T]) {}
+
     /// The first [`Simd::LANES`] elements of `from`; those it lacks are `fill`.
     #[inline(always)]
     fn load(self, from: &[f32], fill: f32) -> Self::V {
@@ -231,7 +235,8 @@ mod tests {
                 s.store(&mut values, *row);
                 self.0.extend(values);
             }
-            let halves: Vec<u16> = (0..S::LANES).map(|i| half::f16::from_f32(i as f32 - 2.5).to_bits()).collect();
+            let halves: Vec<u16> =
+                (0..S::LANES).map(|i| half::f16::from_f32(i as f32 - 2.5).to_bits()).collect();
             let mut values = vec![0.0; S::LANES];
             s.store(&mut values, s.load_f16(&halves));
             self.0.extend(values);
