@@ -204,10 +204,14 @@ impl Weights {
                 self.take(&format!("{prefix}.{suffix}"), &shape, content, rule)
             }
             Place::Each { layer, projection, experts } => {
+                let name = |expert| format!("{layer}.experts.{expert}.{projection}.{suffix}");
+                // Before memory is set aside: the number of experts is only what config.json claims.
+                if let Some(name) = (0..experts).map(name).find(|name| !self.contains(name)) {
+                    return Err(self.missing(&name, rule));
+                }
                 let mut bytes = Vec::new();
                 let mut dtype = None;
-                for expert in 0..experts {
-                    let name = format!("{layer}.experts.{expert}.{projection}.{suffix}");
+                for name in (0..experts).map(name) {
                     let part = self.take(&name, shape, content, rule)?;
                     if *dtype.get_or_insert(part.dtype) != part.dtype {
                         return Err(self.wrong_type(&name, part.dtype, "the type of the other experts"));

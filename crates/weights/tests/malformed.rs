@@ -230,6 +230,13 @@ fn one_expert_that_differs_is_named() {
         weights.experts("l.switch_mlp.down", 2, 8, 4),
         &["\"l.experts.1.down.weight\"", "missing"],
     );
+    // However many experts config.json claims, memory is only taken for those that are there.
+    for claimed in [1 << 40, usize::MAX] {
+        assert_mentions(
+            weights.experts("l.switch_mlp.down", claimed, 8, 4),
+            &["\"l.experts.1.down.weight\"", "missing"],
+        );
+    }
 }
 
 #[test]
