@@ -29,7 +29,13 @@ impl Census {
 /// Parameters in one tensor.
 fn elements(tensors: &dyn TensorSource, quantisation: &Quantisation, name: &str) -> u64 {
     let product = |name: &str| -> Option<u64> {
-        Some(tensors.info(name)?.shape.iter().fold(1, |product: u64, extent| product.saturating_mul(*extent as u64)))
+        Some(
+            tensors
+                .info(name)?
+                .shape
+                .iter()
+                .fold(1, |product: u64, extent| product.saturating_mul(*extent as u64)),
+        )
     };
     let packed = |prefix: &str| tensors.info(&format!("{prefix}.scales")).is_some();
     let part = |suffix: &str| name.strip_suffix(suffix).filter(|prefix| packed(prefix));
@@ -48,7 +54,8 @@ fn elements(tensors: &dyn TensorSource, quantisation: &Quantisation, name: &str)
 /// The type of the largest tensor.
 fn plain(tensors: &dyn TensorSource) -> String {
     let infos = tensors.names().into_iter().filter_map(|name| tensors.info(&name));
-    let largest = infos.max_by_key(|info| info.shape.iter().fold(1_usize, |product, n| product.saturating_mul(*n)));
+    let largest =
+        infos.max_by_key(|info| info.shape.iter().fold(1_usize, |product, n| product.saturating_mul(*n)));
     largest.map_or_else(|| "none".into(), |info| info.dtype.to_string())
 }
 

@@ -17,7 +17,8 @@ use crate::text_request::check_stops;
 use crate::validate::Bounds;
 use crate::worker::{Command, Evaluate, Forward, Generate, Shared, Worker};
 use crate::{
-    EngineError, EngineInfo, EngineStats, GenerationDefaults, ReplyStream, Request, Result, TextRequest, TextStream,
+    EngineError, EngineInfo, EngineStats, GenerationDefaults, ReplyStream, Request, Result, TextRequest,
+    TextStream,
 };
 
 /// A loaded model, ready to answer. Clones share it.
@@ -54,10 +55,11 @@ impl Engine {
         let (commands, receiver) = sync_channel(limit + 1);
         let shared = Arc::new(Shared::default());
         let worker = Worker::new(receiver, shared.clone(), forward, parts.bounds.vocab, scheduler);
-        let thread = std::thread::Builder::new()
-            .name("bessemer-engine".into())
-            .spawn(move || worker.run())
-            .map_err(|error| EngineError::Stopped { reason: format!("it cannot be started: {error}") })?;
+        let thread =
+            std::thread::Builder::new()
+                .name("bessemer-engine".into())
+                .spawn(move || worker.run())
+                .map_err(|error| EngineError::Stopped { reason: format!("it cannot be started: {error}") })?;
         let thread = Mutex::new(Some(thread));
         Ok(Self(Arc::new(Inner { parts, commands, gate: Gate::new(limit), shared, thread })))
     }
@@ -166,7 +168,9 @@ impl Engine {
                 in_flight: self.0.gate.in_flight(),
                 limit: self.info().max_sequences + self.info().max_queue,
             },
-            TrySendError::Disconnected(_) if self.0.shared.stop.load(Ordering::Acquire) => EngineError::ShuttingDown,
+            TrySendError::Disconnected(_) if self.0.shared.stop.load(Ordering::Acquire) => {
+                EngineError::ShuttingDown
+            }
             TrySendError::Disconnected(_) => EngineError::Stopped { reason: "it has panicked".into() },
         })
     }

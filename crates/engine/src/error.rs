@@ -36,7 +36,9 @@ pub enum EngineError {
         limit: usize,
     },
     /// The engine is draining or has been shut down.
-    #[error("the engine is shutting down and takes no new requests. Send it to another one, or start it again")]
+    #[error(
+        "the engine is shutting down and takes no new requests. Send it to another one, or start it again"
+    )]
     ShuttingDown,
     /// The files of the model could not be opened or do not fit.
     #[error(transparent)]

@@ -96,9 +96,8 @@ mod tests {
 
     #[test]
     fn end_tokens_come_from_both_files() {
-        let read = |config, generation| {
-            GenerationDefaults::from_files(&config, Some(&generation), 10).end_tokens
-        };
+        let read =
+            |config, generation| GenerationDefaults::from_files(&config, Some(&generation), 10).end_tokens;
         assert_eq!(read(json!({"eos_token_id": 2}), json!({"eos_token_id": [7, 2, 3]})), [2, 3, 7]);
         assert_eq!(read(json!({}), json!({"eos_token_id": 9})), [9]);
         assert_eq!(read(json!({"eos_token_id": null}), json!({"eos_token_id": [10, -1, "x"]})), [0_u32; 0]);

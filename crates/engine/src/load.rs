@@ -32,8 +32,9 @@ impl Engine {
         let files = open(&options)?;
         let tokenizer = files.tokenizer_json.as_deref().map(Tokenizer::from_bytes).transpose();
         let tokenizer = tokenizer.map_err(|error| text_error(&files, &error))?;
-        let chat_template = ChatTemplate::of_model(files.chat_template.as_deref(), files.tokenizer_config.as_ref())
-            .map_err(|error| text_error(&files, &error))?;
+        let chat_template =
+            ChatTemplate::of_model(files.chat_template.as_deref(), files.tokenizer_config.as_ref())
+                .map_err(|error| text_error(&files, &error))?;
 
         let device = device(&options);
         let runtime = Runtime::new(device.clone());
@@ -49,11 +50,18 @@ impl Engine {
         let kv_tokens = blocks * options.block_size;
         let context = cap.min(kv_tokens);
         if context < cap {
-            tracing::warn!(context, cap, "the KV cache is smaller than the context; raise kv_memory for longer requests");
+            tracing::warn!(
+                context,
+                cap,
+                "the KV cache is smaller than the context; raise kv_memory for longer requests"
+            );
         }
 
-        let defaults =
-            GenerationDefaults::from_files(&files.config, files.generation_config.as_ref(), config.vocab_size);
+        let defaults = GenerationDefaults::from_files(
+            &files.config,
+            files.generation_config.as_ref(),
+            config.vocab_size,
+        );
         let census = Census::of(&files);
         let info = EngineInfo {
             model: files.name.clone(),
@@ -82,7 +90,8 @@ impl Engine {
             max_queue: options.max_queue,
         };
         let bounds = Bounds { vocab: config.vocab_size, context, kv_tokens };
-        let limits = Limits { max_sequences: options.max_sequences, max_batch_tokens: options.max_batch_tokens };
+        let limits =
+            Limits { max_sequences: options.max_sequences, max_batch_tokens: options.max_batch_tokens };
         let scheduler = Scheduler::new(limits, BlockPool::new(blocks, options.block_size));
         let network = Network::new(runtime, model, kv, files.name.clone());
         Self::start(Parts { info, defaults, bounds, tokenizer, chat_template }, Box::new(network), scheduler)
@@ -124,7 +133,12 @@ fn kv_blocks(options: &EngineOptions, bytes_per_token: usize, context: usize, bu
     let blocks = usize::try_from(bytes / block_bytes).unwrap_or(usize::MAX).min(most);
     if blocks * options.block_size < 2 {
         let rule = format!("must hold one block of {} tokens, {block_bytes} bytes", options.block_size);
-        return Err(EngineError::invalid("kv_memory", rule, bytes, "Give more memory or choose smaller blocks"));
+        return Err(EngineError::invalid(
+            "kv_memory",
+            rule,
+            bytes,
+            "Give more memory or choose smaller blocks",
+        ));
     }
     Ok(blocks)
 }
@@ -145,7 +159,8 @@ mod tests {
     use super::*;
 
     fn blocks(kv_memory: Option<u64>, context: usize, budget: u64) -> Result<usize> {
-        let options = EngineOptions { kv_memory, max_sequences: 4, block_size: 16, ..EngineOptions::default() };
+        let options =
+            EngineOptions { kv_memory, max_sequences: 4, block_size: 16, ..EngineOptions::default() };
         kv_blocks(&options, 10, context, budget)
     }
 

@@ -167,7 +167,9 @@ impl Scheduler {
                 return Err(format!("{:?} has computed tokens without a block", sequence.id));
             }
         }
-        if let Some(sequence) = self.waiting.iter().find(|waiting| !waiting.blocks.is_empty() || waiting.computed > 0) {
+        if let Some(sequence) =
+            self.waiting.iter().find(|waiting| !waiting.blocks.is_empty() || waiting.computed > 0)
+        {
             return Err(format!("{:?} waits and holds blocks", sequence.id));
         }
         Ok(())

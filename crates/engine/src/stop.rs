@@ -76,7 +76,10 @@ mod tests {
     #[test]
     fn stop_tokens_hold_where_end_tokens_are_ignored() {
         let rules = rules(|request| request.ignore_end = true);
-        assert_eq!([2, 0, 9].map(|token| rules.judge(token, 0)), [Verdict::Emit, Verdict::Emit, Verdict::End]);
+        assert_eq!(
+            [2, 0, 9].map(|token| rules.judge(token, 0)),
+            [Verdict::Emit, Verdict::Emit, Verdict::End]
+        );
     }
 
     #[test]

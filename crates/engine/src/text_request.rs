@@ -75,11 +75,20 @@ impl Prompt {
     ///
     /// # Errors
     /// [`EngineError::Invalid`] when the model has no tokenizer or chat template for it, or these reject it.
-    pub(crate) fn tokenize(&self, tokenizer: &Tokenizer, template: Option<&ChatTemplate>) -> Result<Vec<u32>> {
+    pub(crate) fn tokenize(
+        &self,
+        tokenizer: &Tokenizer,
+        template: Option<&ChatTemplate>,
+    ) -> Result<Vec<u32>> {
         let encode = |field, text: &str, special| {
             tokenizer.encode(text, special).map_err(|error| {
                 let given = format!("{} bytes long", text.len());
-                EngineError::invalid(field, "must be a text that the tokenizer takes", given, error.to_string())
+                EngineError::invalid(
+                    field,
+                    "must be a text that the tokenizer takes",
+                    given,
+                    error.to_string(),
+                )
             })
         };
         match self {
@@ -97,7 +106,12 @@ impl ChatPrompt {
     fn render(&self, template: Option<&ChatTemplate>) -> Result<String> {
         let Some(template) = template else {
             let cure = "Send a plain prompt, or put a chat_template.jinja into the model's folder";
-            return Err(EngineError::invalid("messages", "need a model with a chat template", "a dialogue", cure));
+            return Err(EngineError::invalid(
+                "messages",
+                "need a model with a chat template",
+                "a dialogue",
+                cure,
+            ));
         };
         let input = ChatInput {
             messages: &self.messages,
@@ -124,7 +138,12 @@ pub(crate) fn check_stops(stops: &[String]) -> Result<()> {
     }
     if stops.iter().any(String::is_empty) {
         let cure = "Leave the empty string out";
-        return Err(EngineError::invalid("stop", "stop strings must have at least one character", "\"\"", cure));
+        return Err(EngineError::invalid(
+            "stop",
+            "stop strings must have at least one character",
+            "\"\"",
+            cure,
+        ));
     }
     Ok(())
 }

@@ -35,7 +35,12 @@ impl Bounds {
     /// Checks token ids that are to go through the network, with `room` more behind them.
     pub(crate) fn check_prompt(&self, field: &'static str, ids: &[u32], room: usize) -> Result<()> {
         if ids.is_empty() {
-            return Err(EngineError::invalid(field, "must have at least one token", "empty", "Give some text"));
+            return Err(EngineError::invalid(
+                field,
+                "must have at least one token",
+                "empty",
+                "Give some text",
+            ));
         }
         if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab) {
             let rule = format!("token ids must be below the vocabulary's {} entries", self.vocab);
@@ -69,7 +74,12 @@ impl Bounds {
         within("temperature", sampling.temperature, 0.0, 2.0, "0 is greedy, 1 the model's own distribution")?;
         within("top_p", sampling.top_p, 0.0, 1.0, "1 keeps all tokens")?;
         if sampling.top_p == 0.0 {
-            return Err(EngineError::invalid("top_p", "must be above 0", 0, "Use temperature 0 for greedy output"));
+            return Err(EngineError::invalid(
+                "top_p",
+                "must be above 0",
+                0,
+                "Use temperature 0 for greedy output",
+            ));
         }
         within("min_p", sampling.min_p, 0.0, 1.0, "0 keeps all tokens")?;
         within("presence_penalty", sampling.presence_penalty, -2.0, 2.0, "0 is off")?;
@@ -77,7 +87,12 @@ impl Bounds {
         let penalty = sampling.repetition_penalty;
         if !(penalty.is_finite() && penalty > 0.0) {
             let cure = "1 is off, values slightly above discourage repetition";
-            return Err(EngineError::invalid("repetition_penalty", "must be above 0 and finite", penalty, cure));
+            return Err(EngineError::invalid(
+                "repetition_penalty",
+                "must be above 0 and finite",
+                penalty,
+                cure,
+            ));
         }
         if sampling.top_logprobs > MAX_TOP_LOGPROBS {
             let rule = format!("must be from 0 to {MAX_TOP_LOGPROBS}");
@@ -85,7 +100,8 @@ impl Bounds {
         }
         let bias = &sampling.logit_bias;
         self.check_ids("logit_bias", bias.iter().map(|(id, _)| *id), bias.len())?;
-        bias.iter().try_for_each(|(_, value)| within("logit_bias", *value, -100.0, 100.0, "-100 bans a token"))
+        bias.iter()
+            .try_for_each(|(_, value)| within("logit_bias", *value, -100.0, 100.0, "-100 bans a token"))
     }
 }
 

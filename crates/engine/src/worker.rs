@@ -160,14 +160,16 @@ impl Worker {
             let pool = self.scheduler.pool();
             let rule = format!("prompt and output must fit the KV cache's {} blocks", pool.total());
             let given = format!("{} blocks for {most} tokens", pool.blocks_for(most));
-            let error = EngineError::invalid("prompt", rule, given, "Raise kv_memory, or ask for fewer tokens");
+            let error =
+                EngineError::invalid("prompt", rule, given, "Raise kv_memory, or ask for fewer tokens");
             self.end(vec![(sequence.id, Err(error))]);
         }
     }
 
     /// Ends the requests whose owners have lost interest.
     fn reap(&mut self) {
-        let cancelled = |owner: &Owner| matches!(owner, Owner::Generate { outlet, .. } if outlet.is_cancelled());
+        let cancelled =
+            |owner: &Owner| matches!(owner, Owner::Generate { outlet, .. } if outlet.is_cancelled());
         let ended: Vec<_> = self
             .owners
             .iter()
@@ -247,7 +249,9 @@ impl Worker {
                 emitted.push((id, token));
             }
         }
-        for ((id, position), row) in outcome.evaluated.iter().zip(outcome.logits.chunks_exact(self.vocab.max(1))) {
+        for ((id, position), row) in
+            outcome.evaluated.iter().zip(outcome.logits.chunks_exact(self.vocab.max(1)))
+        {
             if let Some(Owner::Evaluate { logits, .. }) = self.owners.get_mut(id) {
                 let at = position * self.vocab;
                 if let Some(target) = logits.get_mut(at..at + self.vocab) {

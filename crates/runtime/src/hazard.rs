@@ -61,7 +61,7 @@ mod tests {
     use bessemer_hal::{BufferDesc, Device, noop::NoopDevice};
 
     fn slices() -> (Slice, Slice) {
-        let device = NoopDevice::new();
+        let device = NoopDevice::new(None);
         let buffer = |label| device.create_buffer(&BufferDesc::own(label, 64)).unwrap().whole();
         (buffer("a"), buffer("b"))
     }

@@ -59,16 +59,22 @@ impl<'r> Recorder<'r> {
     /// When the device has no memory.
     pub fn transient(&mut self, label: &str, bytes: usize) -> Result<Slice> {
         let bucket = Workspace::bucket(bytes as u64);
-        let buffers = &mut self.borrowed.buffers;
-        let index = match self.spare.iter().rposition(|index| buffers[*index].size() == bucket) {
-            Some(at) => self.spare.swap_remove(at),
-            None => {
-                buffers.push(self.borrowed.workspace.acquire(label, bytes as u64)?);
-                buffers.len() - 1
-            }
+        let buffers = &self.borrowed.buffers;
+        let Some(at) = self.spare.iter().rposition(|index| buffers[*index].size() == bucket) else {
+            return self.fresh(label, bytes);
         };
+        let index = self.spare.swap_remove(at);
         self.scope.push(index);
         self.borrowed.buffers[index].slice(0, bytes as u64)
+    }
+
+    /// Memory that no operation recorded so far uses.
+    fn fresh(&mut self, label: &str, bytes: usize) -> Result<Slice> {
+        let buffer = self.borrowed.workspace.acquire(label, bytes as u64)?;
+        let slice = buffer.slice(0, bytes as u64);
+        self.scope.push(self.borrowed.buffers.len());
+        self.borrowed.buffers.push(buffer);
+        slice
     }
 
     /// Records what `body` records; the transient memory it takes is taken again by what comes after it. Nothing of it
@@ -90,7 +96,8 @@ impl<'r> Recorder<'r> {
     /// When the device has no memory.
     pub fn input<T: NoUninit>(&mut self, label: &str, data: &[T]) -> Result<Slice> {
         let bytes: &[u8] = bytemuck::cast_slice(data);
-        let slice = self.transient(label, bytes.len())?;
+        // Written now, before the step runs: memory that an ended scope left would be overwritten by that scope.
+        let slice = self.fresh(label, bytes.len())?;
         self.runtime.device().write(&slice, bytes)?;
         Ok(slice)
     }
@@ -140,5 +147,32 @@ impl<'r> Recorder<'r> {
         let submission = device.submit(QueueKind::Compute, Submit::new(&commands))?;
         tracing::trace!(label = self.label, operations = self.operations, "submitted");
         Ok(Step::new(device.clone(), submission, self.borrowed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+
+    use super::*;
+
+    #[test]
+    fn an_input_survives_the_scopes_before_it() {
+        let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
+        let source = runtime.upload("source", &[1_u8; 256]).unwrap();
+        let out = runtime.allocate("out", 256).unwrap();
+        let mut recorder = runtime.recorder("test").unwrap();
+        let scope = recorder.scoped(|recorder| {
+            let scratch = recorder.transient("scratch", 256)?;
+            recorder.copy(&source, &scratch)
+        });
+        scope.unwrap();
+        let input = recorder.input("input", &[2_u8; 256]).unwrap();
+        recorder.copy(&input, &out).unwrap();
+        let step = recorder.submit().unwrap();
+        step.wait(Duration::from_secs(10)).unwrap();
+        assert_eq!(step.read::<u8>(&out).unwrap(), [2; 256]);
     }
 }

@@ -10,7 +10,8 @@ use crate::engine::Parts;
 use crate::scheduler::{Limits, Scheduler};
 use crate::validate::Bounds;
 use crate::{
-    Engine, EngineError, EngineInfo, FinishReason, GenerationDefaults, Reply, ReplyStream, Request, Sampling, Usage,
+    Engine, EngineError, EngineInfo, FinishReason, GenerationDefaults, Reply, ReplyStream, Request, Sampling,
+    Usage,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +23,8 @@ struct Setup {
     block_size: usize,
 }
 
-const SETUP: Setup = Setup { max_sequences: 4, max_batch_tokens: 16, max_queue: 100, blocks: 64, block_size: 4 };
+const SETUP: Setup =
+    Setup { max_sequences: 4, max_batch_tokens: 16, max_queue: 100, blocks: 64, block_size: 4 };
 
 fn start(setup: Setup, network: History) -> Engine {
     let Setup { max_sequences, max_batch_tokens, max_queue, blocks, block_size } = setup;
@@ -34,7 +36,8 @@ fn start(setup: Setup, network: History) -> Engine {
         tokenizer: None,
         chat_template: None,
     };
-    let scheduler = Scheduler::new(Limits { max_sequences, max_batch_tokens }, BlockPool::new(blocks, block_size));
+    let scheduler =
+        Scheduler::new(Limits { max_sequences, max_batch_tokens }, BlockPool::new(blocks, block_size));
     Engine::start(parts, Box::new(network), scheduler).unwrap()
 }
 
@@ -136,7 +139,8 @@ fn busy_beyond_the_queue() {
     let engine = engine(Setup { max_sequences: 1, max_queue: 1, ..SETUP });
     let long = || Request { max_tokens: None, ..request(&[1], 1, 1) };
     let streams: Vec<_> = (0..40).map(|_| engine.submit(long())).collect();
-    let busy = streams.iter().filter(|stream| matches!(stream, Err(EngineError::Busy { limit: 2, .. }))).count();
+    let busy =
+        streams.iter().filter(|stream| matches!(stream, Err(EngineError::Busy { limit: 2, .. }))).count();
     assert!(busy > 0, "forty at once find room for two");
     assert!(streams.iter().filter(|stream| stream.is_ok()).count() >= 2);
     drop(streams);
@@ -170,11 +174,15 @@ fn draining_refuses_and_finishes() {
 #[test]
 fn shutdown_ends_every_stream() {
     let engine = engine(Setup { max_sequences: 1, ..SETUP });
-    let streams: Vec<_> =
-        (0..50).map(|_| engine.submit(Request { max_tokens: None, ..request(&[3], 3, 1) }).unwrap()).collect();
+    let streams: Vec<_> = (0..50)
+        .map(|_| engine.submit(Request { max_tokens: None, ..request(&[3], 3, 1) }).unwrap())
+        .collect();
     engine.shutdown();
     for stream in streams {
-        assert!(matches!(collect(stream).1, Reply::Finished { .. } | Reply::Failed(EngineError::ShuttingDown)));
+        assert!(matches!(
+            collect(stream).1,
+            Reply::Finished { .. } | Reply::Failed(EngineError::ShuttingDown)
+        ));
     }
     assert!(matches!(engine.logits(&[1]), Err(EngineError::ShuttingDown)));
     engine.shutdown();
@@ -189,7 +197,8 @@ fn streams_outlive_the_handle() {
 #[test]
 fn logits_beside_generation() {
     let engine = engine(Setup { blocks: 20, ..SETUP });
-    let streams: Vec<_> = (1..6).map(|seed| engine.submit(request(&[seed as u32; 9], seed, 40)).unwrap()).collect();
+    let streams: Vec<_> =
+        (1..6).map(|seed| engine.submit(request(&[seed as u32; 9], seed, 40)).unwrap()).collect();
     let ids: Vec<u32> = (1..71).collect();
     let all = engine.logits(&ids).unwrap();
     assert_eq!(all.len(), 70 * VOCAB);

@@ -41,8 +41,9 @@ impl History {
     fn read(&self, step: &StepInput<'_>, row: usize) -> Vec<u32> {
         let batch = &step.batch;
         let table = &batch.block_tables[batch.row_seq[row] as usize * batch.blocks_per_seq..];
-        let slot = |position: u32| table[(position / self.block_size) as usize] * self.block_size
-            + position % self.block_size;
+        let slot = |position: u32| {
+            table[(position / self.block_size) as usize] * self.block_size + position % self.block_size
+        };
         (0..=batch.positions[row]).map(|position| self.slots[&slot(position)]).collect()
     }
 }
@@ -68,7 +69,11 @@ impl Forward for History {
                         return Err(EngineError::Step { reason: "cache and history differ".into() });
                     }
                     let top = (0..sampling.top_logprobs).map(|id| (id, 0.0)).collect();
-                    output.tokens.push(Token { id: next(&history, generated.len(), *seed), logprob: 0.0, top });
+                    output.tokens.push(Token {
+                        id: next(&history, generated.len(), *seed),
+                        logprob: 0.0,
+                        top,
+                    });
                 }
                 None => output.logits.extend(logits(&history)),
             }

@@ -45,7 +45,9 @@ fn listen(mut stream: TextStream) -> Heard {
                 heard.text += &text;
                 heard.tokens.extend(tokens.iter().map(|token| token.id));
             }
-            TextReply::Finished { reason, usage, matched_stop } => heard.end = Some((reason, usage, matched_stop)),
+            TextReply::Finished { reason, usage, matched_stop } => {
+                heard.end = Some((reason, usage, matched_stop))
+            }
             TextReply::Failed(error) => panic!("{error}"),
         }
     }
@@ -116,7 +118,8 @@ fn a_failure_is_the_end() {
 #[test]
 fn prompts_of_every_form() {
     let (files, tokenizer) = (files(), tokenizer());
-    let template = ChatTemplate::of_model(files.chat_template.as_deref(), files.tokenizer_config.as_ref()).unwrap();
+    let template =
+        ChatTemplate::of_model(files.chat_template.as_deref(), files.tokenizer_config.as_ref()).unwrap();
     let text = Prompt::Text("Once upon a time".into()).tokenize(&tokenizer, None).unwrap();
     assert_eq!(tokenizer.decode(&text, Specials::Skip), "Once upon a time");
     assert_eq!(Prompt::Tokens(vec![5, 6]).tokenize(&tokenizer, None).unwrap(), [5, 6]);
