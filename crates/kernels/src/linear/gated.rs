@@ -154,6 +154,9 @@ fn gate_row(isa: Isa, activation: GateActivation, gate: &[f32], up: &[f32], out:
     }
 }
 
+/// √(2/π).
+const ROOT: f32 = std::f32::consts::FRAC_2_SQRT_PI * std::f32::consts::FRAC_1_SQRT_2;
+
 /// Writes `1 + e^−z`, `z` being the gate or GELU's `2u`.
 struct Denominators<'a> {
     activation: GateActivation,
@@ -168,8 +171,7 @@ impl Task for Denominators<'_> {
         let one = s.splat(1.0);
         let (linear, cubic) = match self.activation {
             GateActivation::Silu => (-1.0, 0.0),
-            // −2 √(2/π), and that times 0.044715.
-            GateActivation::GeluTanh => (-1.595_769_1, -0.071_354_814),
+            GateActivation::GeluTanh => (-2.0 * ROOT, -2.0 * ROOT * 0.044715),
         };
         for (out, gate) in self.out.chunks_mut(S::LANES).zip(self.gate.chunks(S::LANES)) {
             let x = s.load(gate, 0.0);

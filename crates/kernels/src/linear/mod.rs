@@ -30,6 +30,8 @@ mod simd;
 mod unpack;
 
 #[cfg(test)]
+mod ops_tests;
+#[cfg(test)]
 mod tests;
 
 pub use gated::{GateActivation, Gated};
