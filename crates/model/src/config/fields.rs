@@ -80,14 +80,14 @@ impl<'a> Fields<'a> {
             .collect()
     }
 
-    /// A finite number above 0.
+    /// A number above 0. The kernels compute in float32, where a larger one is infinite and a smaller one zero.
     pub(crate) fn positive(&self, key: &str) -> Result<Option<f64>> {
         self.get(key)
             .map(|value| {
                 value
                     .as_f64()
-                    .filter(|x| x.is_finite() && *x > 0.0)
-                    .ok_or_else(|| self.wrong(key, "a number above 0", value))
+                    .filter(|x| *x > 0.0 && (*x as f32).is_normal())
+                    .ok_or_else(|| self.wrong(key, "a number above 0 that float32 holds", value))
             })
             .transpose()
     }

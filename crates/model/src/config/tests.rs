@@ -87,6 +87,8 @@ fn wrong_values_are_named_with_rule_and_cure() {
         (json!({ "head_dim": 12 }), ["head_dim", "multiple of 8", "12"]),
         (json!({ "hidden_act": "gelu" }), ["hidden_act", "silu", "gelu"]),
         (json!({ "rms_norm_eps": -1 }), ["rms_norm_eps", "above 0", "-1"]),
+        (json!({ "rms_norm_eps": 1e39 }), ["rms_norm_eps", "float32", "1e+39"]),
+        (json!({ "rms_norm_eps": 1e-60 }), ["rms_norm_eps", "float32", "1e-60"]),
         (json!({ "tie_word_embeddings": "yes" }), ["tie_word_embeddings", "true or false", "yes"]),
         (json!({ "eos_token_id": -1 }), ["eos_token_id", "token id", "-1"]),
         (json!({ "rope_scaling": { "rope_type": "dynamic", "factor": 2 } }), ["rope_scaling.rope_type", "yarn", "dynamic"]),
