@@ -16,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(config.layers > 0 && config.vocab_size > 0 && config.hidden_size > 0 && config.context > 0);
     assert!(config.heads % config.kv_heads == 0 && config.head_dim % 8 == 0);
     assert!(config.rope.rotated <= config.head_dim && config.rope.rotated % 2 == 0);
-    assert!(config.norm_eps.is_finite() && config.rope.theta.is_finite());
+    assert!(config.norm_eps.is_normal() && config.rope.theta.is_finite());
     assert_eq!(config.windows.len(), config.layers);
     assert!(config.kv_bytes_per_token(4) >= 8);
     if let Some(moe) = &config.moe {

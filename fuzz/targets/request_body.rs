@@ -32,7 +32,9 @@ fn checked<T>(request: Result<T, ApiError>) -> Option<T> {
         Ok(request) => Some(request),
         Err(error) => {
             assert_eq!(error.status().as_u16(), 400);
-            assert!(error.message().contains(':') && error.message().len() < 1500, "{}", error.message());
+            let document = serde_json::to_value(error.document()).expect("an error is JSON");
+            let message = document["error"]["message"].as_str().expect("an error has a message");
+            assert!(message.contains(':') && message.len() < 1500, "{message}");
             None
         }
     }
