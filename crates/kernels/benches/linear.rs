@@ -42,6 +42,11 @@ fn main() {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
     let wanted = |text: &str| filter.iter().all(|f| text.contains(f.as_str()));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for case in &CASES {
+        if wanted(&format!("pack {}", case.name)) {
+            println!("pack {}: {:.2} GB/s of one thread", case.name, pack_speed(case) / 1e9);
+        }
+    }
     for isa in Isa::all_available() {
         for case in &CASES {
             for (what, rows, out, inp) in SHAPES {
@@ -131,4 +136,26 @@ fn best(isa: Isa, layout: &LinearLayout, int8: bool, rows: usize, threads: usize
         let handles: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect();
         handles.into_iter().map(|h| h.join().expect("a worker ended")).fold(0.0, f64::max)
     })
+}
+
+/// Bytes of the source's weights that are packed in a second.
+fn pack_speed(case: &Case) -> f64 {
+    let (out, inp) = (4096, 4096);
+    let layout = LinearLayout::new(case.encoding, LinearShape::new(out, inp), case.group, ScaleType::Bf16)
+        .expect("the cases are valid");
+    let weights = vec![0x5a; out * inp * layout.bits() / 8];
+    let scales = vec![0; out * inp / layout.group() * layout.scale_type().size()];
+    let source = Source {
+        weights: &weights,
+        scales: layout.is_quantised().then_some((layout.scale_type(), scales.as_slice())),
+        biases: (case.encoding != Encoding::Mxfp4).then_some(scales.as_slice()),
+    };
+    let mut packed = vec![0; layout.bytes()];
+    let mut best = f64::MAX;
+    for _ in 0..5 {
+        let start = Instant::now();
+        pack(&layout, &source, 0..layout.panels(), &mut packed).expect("the source has the layout's sizes");
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    weights.len() as f64 / best
 }
