@@ -58,7 +58,7 @@ pub struct EngineSettings {
     /// Tokens that one request may have, prompt and output together, if the model allows more.
     #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
     pub context: Option<u32>,
-    /// Memory for the KV cache, such as 8GiB [default: --max-sequences times min(context, 4096) tokens].
+    /// Memory for the KV cache, such as 8GiB [default: --max-sequences times min(context, 4096) tokens, at least one whole context, at most half of the free memory].
     #[arg(long, value_name = "BYTES", value_parser = byte_size::parse)]
     pub kv_memory: Option<u64>,
     /// Sequences that run at once [default: 16 for serve, else what the command needs].

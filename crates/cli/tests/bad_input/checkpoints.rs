@@ -56,6 +56,7 @@ fn configurations() -> Vec<(&'static str, Value)> {
         ("max_position_embeddings", json!(0.5)),
         ("hidden_act", json!("gelu")),
         ("rms_norm_eps", json!(-1e-5)),
+        ("rms_norm_eps", json!(1e39)),
         ("rope_theta", json!("large")),
         ("rope_scaling", json!({"rope_type": "longrope"})),
         ("rope_scaling", json!({"rope_type": "linear"})),

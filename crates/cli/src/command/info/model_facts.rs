@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::byte_size::show;
 use crate::model_arguments::EngineArguments;
 
-/// Context up to which KV memory is set aside where the user does not say; the engine's own default.
+/// Context of each sequence that KV memory is set aside for where the user does not say; the engine's own default.
 const DEFAULT_CONTEXT: usize = 4096;
 
 /// Facts of a model.
@@ -55,7 +55,8 @@ struct Memory {
     kv_per_token: u64,
     /// One sequence as long as the context (after `--context`).
     kv_one_full_context: u64,
-    /// What is set aside: `--kv-memory`, or `sequences` × min(context, 4096).
+    /// What is set aside: `--kv-memory`, or `sequences` × min(context, 4096) and at least one full context; the engine
+    /// takes no more than half of the device's free memory for it.
     kv_cache: u64,
     sequences: usize,
 }
@@ -70,7 +71,7 @@ impl ModelFacts {
         let context = settings.context.map_or(config.context, |cap| config.context.min(cap as usize));
         let sequences = settings.max_sequences.map_or(16, usize::from);
         let per_token = config.kv_bytes_per_token(settings.kv_element()) as u64;
-        let set_aside = (sequences * context.min(DEFAULT_CONTEXT)) as u64;
+        let set_aside = (sequences * context.min(DEFAULT_CONTEXT)).max(context) as u64;
         Ok(Self {
             architecture: config.architecture.name(),
             parameters: formats.values().map(|share| share.parameters).sum(),

@@ -1,0 +1,8 @@
+//! The program as its users see it: arguments in; output, messages and exit codes out.
+
+mod checkpoint;
+mod generate;
+mod measure;
+mod run;
+mod serve;
+mod wrong_usage;
