@@ -72,7 +72,7 @@ pub(crate) fn lay_out<'a>(
         match want {
             Want::Draw { sampling, seed } if chunk.last => {
                 draw_rows.push(first_row + chunk.len as u32 - 1);
-                let (prompt, generated) = sequence.tokens().split_at(sequence.prompt_len());
+                let (prompt, generated) = (sequence.prompt(), sequence.generated());
                 draws.push(Draw { id: chunk.id, sampling, seed, prompt, generated });
             }
             Want::Draw { .. } => {}

@@ -33,7 +33,7 @@
 //!         TextReply::Failed(error) => return Err(error),
 //!     }
 //! }
-//! assert!(story.starts_with(","));
+//! assert!(story.starts_with(" there"));
 //! # Ok(()) }).unwrap();
 //! ```
 //!

@@ -33,9 +33,9 @@ impl Sequence {
         &self.tokens
     }
 
-    /// Tokens of the prompt.
-    pub(crate) fn prompt_len(&self) -> usize {
-        self.prompt_len
+    /// The prompt.
+    pub(crate) fn prompt(&self) -> &[u32] {
+        self.tokens.get(..self.prompt_len).unwrap_or_default()
     }
 
     /// Tokens generated so far.

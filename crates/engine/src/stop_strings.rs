@@ -63,7 +63,9 @@ impl StopStrings {
 
     /// Gives out the first `bytes` of the held text.
     pub(crate) fn take(&mut self, bytes: usize) -> String {
-        let rest = self.held.split_off(self.held.floor_char_boundary(bytes));
+        let whole = |at: &usize| self.held.is_char_boundary(*at);
+        let at = (0..=bytes.min(self.held.len())).rev().find(whole).unwrap_or(0);
+        let rest = self.held.split_off(at);
         std::mem::replace(&mut self.held, rest)
     }
 }

@@ -109,7 +109,7 @@ fn within(field: &'static str, given: f32, low: f32, high: f32, cure: &str) -> R
     if (low..=high).contains(&given) {
         return Ok(());
     }
-    Err(EngineError::invalid(field, format!("must be from {low} to {high}"), given, format!("{cure}")))
+    Err(EngineError::invalid(field, format!("must be from {low} to {high}"), given, cure))
 }
 
 #[cfg(test)]

@@ -154,7 +154,7 @@ impl Worker {
         };
         self.next_id += 1;
         self.stats.requests += 1;
-        self.stats.prompt_tokens += sequence.prompt_len() as u64;
+        self.stats.prompt_tokens += sequence.prompt().len() as u64;
         self.owners.insert(id, owner);
         if let Err(sequence) = self.scheduler.add(sequence, most) {
             let pool = self.scheduler.pool();

@@ -135,19 +135,6 @@ fn a_failed_step_fails_only_its_requests() {
 }
 
 #[test]
-fn busy_beyond_the_queue() {
-    let engine = engine(Setup { max_sequences: 1, max_queue: 1, ..SETUP });
-    let long = || Request { max_tokens: None, ..request(&[1], 1, 1) };
-    let streams: Vec<_> = (0..40).map(|_| engine.submit(long())).collect();
-    let busy =
-        streams.iter().filter(|stream| matches!(stream, Err(EngineError::Busy { limit: 2, .. }))).count();
-    assert!(busy > 0, "forty at once find room for two");
-    assert!(streams.iter().filter(|stream| stream.is_ok()).count() >= 2);
-    drop(streams);
-    settled(&engine);
-}
-
-#[test]
 fn cancelled_requests_leave_at_once() {
     let engine = engine(Setup { blocks: 1 << 16, block_size: 1, ..SETUP });
     let mut kept = engine.submit(Request { max_tokens: None, ..request(&[1], 1, 1) }).unwrap();
