@@ -6,7 +6,7 @@ mod spread;
 
 use std::fmt::Write;
 
-use bessemer_engine::EngineInfo;
+use bessemer_engine::{EngineInfo, EngineOptions};
 use bessemer_model::ModelConfig;
 use clap::Args;
 use serde::Serialize;
@@ -24,7 +24,8 @@ Examples:
   bessemer bench --model synth:qwen3-0.6b --batch 8
 
 What is measured, after one run that does not count, --repeat times:
-  ttft_ms        time to the first token of a request with --prompt-tokens tokens that asks for one
+  ttft_ms        time to the first token of a request with --prompt-tokens tokens that asks for one; of a batch, the
+                 times of all its requests, which are sent at once
   prefill_tok_s  prompt tokens by the time until every request of the batch has its first token
   decode_tok_s   after a prompt of --depth tokens: tokens by time, from the first token to the last of --gen-tokens;
                  of a batch, all sequences' tokens by time while all of them generate
@@ -131,14 +132,15 @@ impl Bench {
         if self.json { output::print_json(&report) } else { output::print(&report.text()?) }
     }
 
-    /// The engine's options: a KV cache for the whole batch, whatever its length, unless the user says otherwise.
-    fn options(&self, settings: &Settings) -> anyhow::Result<bessemer_engine::EngineOptions> {
+    /// The engine's options: context and KV cache for the whole batch and no more, unless the user says otherwise.
+    fn options(&self, settings: &Settings) -> anyhow::Result<EngineOptions> {
         let mut options = self.engine.options(settings.batch);
+        let tokens = settings.prompt_tokens.max(settings.depth + settings.gen_tokens) + 1;
+        options.context.get_or_insert(tokens);
         if options.kv_memory.is_none() {
             let config = ModelConfig::from_hf(&self.engine.model.open()?.config)?;
-            let tokens = settings.prompt_tokens.max(settings.depth + settings.gen_tokens) + 1;
-            let tokens = (tokens.next_multiple_of(options.block_size) + options.block_size) * settings.batch;
             let per_token = config.kv_bytes_per_token(self.engine.settings.kv_element());
+            let tokens = tokens.next_multiple_of(options.block_size) * settings.batch;
             options.kv_memory = Some(per_token as u64 * tokens as u64);
         }
         Ok(options)

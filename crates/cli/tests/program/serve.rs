@@ -9,7 +9,10 @@ use crate::run::command;
 
 struct Server {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// The log that was not read yet.
+    stderr: Option<BufReader<ChildStderr>>,
+    /// The log so far.
+    log: String,
     address: String,
 }
 
@@ -19,16 +22,24 @@ impl Server {
         if let Some(key) = key {
             command.env("BESSEMER_API_KEY", key);
         }
-        let mut child = command.args(["serve", "--port", "0", "--log-format", "json"]).spawn().unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        loop {
+        let child = command.args(["serve", "--port", "0", "--log-format", "json"]).spawn().unwrap();
+        let mut server = Self { child, stderr: None, log: String::new(), address: String::new() };
+        let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
+        while server.address.is_empty() {
             let mut line = String::new();
-            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "the server ended before it listened");
+            assert_ne!(
+                stderr.read_line(&mut line).unwrap(),
+                0,
+                "the server ended before it listened: {}",
+                server.log
+            );
             if let Some(address) = line.trim_end().strip_prefix("listening on http://") {
-                let address = address.to_owned();
-                return Self { child, stderr, address };
+                server.address = address.to_owned();
             }
+            server.log.push_str(&line);
         }
+        server.stderr = Some(stderr);
+        server
     }
 
     /// Sends a request and returns the connection, from which the response can be read.
@@ -66,9 +77,8 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not end");
             std::thread::sleep(Duration::from_millis(20));
         };
-        let mut log = String::new();
-        self.stderr.read_to_string(&mut log).unwrap();
-        (status.code(), log)
+        self.stderr.take().unwrap().read_to_string(&mut self.log).unwrap();
+        (status.code(), std::mem::take(&mut self.log))
     }
 }
 

@@ -110,12 +110,11 @@ fn formats(files: &ModelFiles) -> anyhow::Result<BTreeMap<String, Share>> {
         let prefix = name.rsplit_once('.').map_or(name.as_str(), |(prefix, _)| prefix);
         let packed =
             files.tensors.info(&format!("{prefix}.scales")).and_then(|_| quantisation.format(prefix));
-        let holds_weights =
-            !matches!(packed, Some(_) if name.ends_with(".scales") || name.ends_with(".biases"));
+        let is_storage = packed.is_some() && (name.ends_with(".scales") || name.ends_with(".biases"));
         let packed = packed.filter(|_| !name.ends_with(".bias"));
         let share = shares.entry(packed.map_or_else(|| info.dtype.name().to_lowercase(), label)).or_default();
         share.bytes += elements * bits / 8;
-        if holds_weights {
+        if !is_storage {
             share.matrices += 1;
             share.parameters += packed.map_or(elements, |format| elements * bits / format.bits() as u64);
         }
