@@ -32,6 +32,11 @@ pub(crate) fn view(op: &str, name: &str, view: &View, rows: usize, cols: usize) 
     holds::<f32>(op, name, &view.slice, &[rows, view.stride])
 }
 
+/// The refusal of an operation that has no two-term output of its own.
+pub(crate) fn two_terms(op: &str) -> DeviceError {
+    DeviceError::Usage(format!("{op}: out has two terms; give it f32 and quantise that"))
+}
+
 /// Rows per workgroup when `rows` rows are shared by `workers` and one row costs about `row_elements` steps: enough
 /// that a workgroup is worth waking, and a few workgroups for each worker.
 pub(crate) fn rows_per_group(rows: usize, row_elements: usize, workers: usize) -> usize {

@@ -58,6 +58,7 @@ impl Op for RmsNorm {
                 bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
                 (&F32, Params { dim: dim as u32, eps: self.eps, group: 0 })
             }
+            Activations::Int8x2(_) => return Err(bounds::two_terms("rms_norm")),
             Activations::Int8(QuantisedRows { codes, scales, sums, group }) => {
                 let group = *group;
                 bounds::rule("rms_norm", matches!(group, 32 | 64) && dim.is_multiple_of(group), || {

@@ -29,6 +29,9 @@ pub enum Activations {
     F32(Slice),
     /// Quantised per row and group: `x ≈ scale · code`.
     Int8(QuantisedRows),
+    /// The same twice over, for about 15 bits: each row is two rows of codes, `2r` and `2r + 1`, of which the second
+    /// holds what the first left over. A product costs two, but reads its weights once.
+    Int8x2(QuantisedRows),
 }
 
 /// Rows of int8 activations with one scale per group of columns.

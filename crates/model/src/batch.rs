@@ -69,9 +69,11 @@ impl BatchInput {
         if rows == 0 || self.seqs == 0 {
             return wrong("a batch has at least one row and one sequence".into());
         }
-        for (name, len) in
-            [("positions", self.positions.len()), ("slots", self.slots.len()), ("row_seq", self.row_seq.len())]
-        {
+        for (name, len) in [
+            ("positions", self.positions.len()),
+            ("slots", self.slots.len()),
+            ("row_seq", self.row_seq.len()),
+        ] {
             if len != rows {
                 return wrong(format!("{name} has {len} entries for {rows} rows"));
             }

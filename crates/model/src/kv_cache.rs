@@ -41,7 +41,13 @@ impl KvCache {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { layers, kv_type: precision.kv_type(), block_size, rows, bytes: bytes * 2 * config.layers as u64 })
+        Ok(Self {
+            layers,
+            kv_type: precision.kv_type(),
+            block_size,
+            rows,
+            bytes: bytes * 2 * config.layers as u64,
+        })
     }
 
     /// Tokens of a block.

@@ -101,7 +101,10 @@ impl Model {
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Model").field("config", &self.config).field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Model")
+            .field("config", &self.config)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 

@@ -5,10 +5,15 @@
 //! the model itself.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType, Source, Weights as PackedWeights, pack};
+use bessemer_kernels::linear::{
+    Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType, Source, Weights as PackedWeights,
+    pack,
+};
 use bessemer_runtime::Runtime;
 use bessemer_weights::{DType, Format, LinearWeight, Tensor, Weights};
 
+use crate::layers::linear::{Precision, Terms};
+use crate::options::ActivationMode;
 use crate::{ModelConfig, ModelError, ModelOptions, Result};
 
 /// Bytes of packed panels in flight.
@@ -37,6 +42,23 @@ impl Matrix {
 }
 
 impl Loader<'_> {
+    /// Activations of the layers that a router may follow. A flipped choice of expert costs far more than a rounded
+    /// activation, so where there are experts these have two terms.
+    pub(crate) fn precision(&self) -> Precision {
+        match self.final_precision() {
+            Precision::Int8(_) if self.config.moe.is_some() => Precision::Int8(Terms::Two),
+            other => other,
+        }
+    }
+
+    /// Activations of experts and of the output matrix.
+    pub(crate) fn final_precision(&self) -> Precision {
+        match self.options.activations {
+            ActivationMode::Auto | ActivationMode::Int8 => Precision::Int8(Terms::One),
+            ActivationMode::F32 => Precision::F32,
+        }
+    }
+
     /// A vector of f32: norm weights, additive biases.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Slice> {
         Ok(self.runtime.upload(name, &self.weights.vector(name, len)?)?)
@@ -79,7 +101,13 @@ impl Loader<'_> {
     }
 
     /// One stack of experts.
-    pub(crate) fn expert_matrix(&self, prefix: &str, out: usize, inp: usize, experts: usize) -> Result<Matrix> {
+    pub(crate) fn expert_matrix(
+        &self,
+        prefix: &str,
+        out: usize,
+        inp: usize,
+        experts: usize,
+    ) -> Result<Matrix> {
         self.fused_experts(&[(prefix, out)], inp, experts)?
             .ok_or_else(|| refused(prefix, "one matrix fits one launch"))
     }
@@ -145,7 +173,8 @@ impl Loader<'_> {
         for first in panels.clone().step_by(slab_panels) {
             let slab = first..(first + slab_panels).min(panels.end);
             let bytes = &mut staging[..slab.len() * panel_bytes];
-            pack_parallel(layout, source, slab, bytes, threads).map_err(|e| refused(packed.buffer().label(), e))?;
+            pack_parallel(layout, source, slab, bytes, threads)
+                .map_err(|e| refused(packed.buffer().label(), e))?;
             self.runtime.device().write(&packed.slice(at as u64, bytes.len() as u64)?, bytes)?;
             at += bytes.len();
         }
@@ -203,7 +232,11 @@ fn scale_type(format: Format, scales: &Tensor<'_>) -> ScaleType {
     }
 }
 
-fn layout(weight: &LinearWeight<'_>, source: &Source<'_>, shape: LinearShape) -> Result<LinearLayout, LinearError> {
+fn layout(
+    weight: &LinearWeight<'_>,
+    source: &Source<'_>,
+    shape: LinearShape,
+) -> Result<LinearLayout, LinearError> {
     match weight {
         LinearWeight::Plain(tensor) => {
             let encoding = match tensor.dtype {

@@ -63,7 +63,10 @@ impl Session {
         let table: Vec<u32> = (0..blocks).map(|b| (self.kv.blocks() - 1 - b) as u32).collect();
         let input = BatchInput {
             input_ids: ids.to_vec(),
-            slots: positions.iter().map(|p| table[*p as usize / BLOCK] * BLOCK as u32 + p % BLOCK as u32).collect(),
+            slots: positions
+                .iter()
+                .map(|p| table[*p as usize / BLOCK] * BLOCK as u32 + p % BLOCK as u32)
+                .collect(),
             positions,
             row_seq: vec![0; ids.len()],
             block_tables: table,
@@ -103,7 +106,8 @@ fn prompts(case: &Path, vocab: usize) -> Vec<Prompt> {
     let bytes = std::fs::read(case.join("logits.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let greedy = json(&case.join("greedy.json"));
-    let ids = |v: &Value| v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect::<Vec<_>>();
+    let ids =
+        |v: &Value| v.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect::<Vec<_>>();
     json(&case.join("tokens.json"))["prompts"]
         .as_array()
         .unwrap()
@@ -139,14 +143,20 @@ fn kl(oracle: &[f32], ours: &[f32]) -> f64 {
 fn exact_path_agrees_with_the_float32_oracle() {
     for case in cases() {
         let label = case.file_name().unwrap().to_string_lossy().into_owned();
-        let tolerance = json(&case.join("meta.json"))["tolerances"]["float32"]["logits_max_abs"].as_f64().unwrap();
+        let tolerance =
+            json(&case.join("meta.json"))["tolerances"]["float32"]["logits_max_abs"].as_f64().unwrap();
         let session = Session::open(&case, &EXACT);
         for prompt in prompts(&case, session.model.config().vocab_size) {
             let logits = session.forward(&prompt.ids, 0);
             for (row, oracle) in prompt.oracle.iter().enumerate() {
                 let ours = &logits[prompt.first + row];
-                let worst = oracle.iter().zip(ours).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
-                assert!(worst <= tolerance, "{label} {} row {row}: off by {worst}, allowed {tolerance}", prompt.name);
+                let worst =
+                    oracle.iter().zip(ours).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+                assert!(
+                    worst <= tolerance,
+                    "{label} {} row {row}: off by {worst}, allowed {tolerance}",
+                    prompt.name
+                );
             }
             let mut token = argmax(logits.last().unwrap());
             for (step, expected) in prompt.greedy.iter().enumerate() {

@@ -49,7 +49,10 @@ impl Step {
         };
         let bytes = slice.size() as usize;
         if !bytes.is_multiple_of(size_of::<T>()) {
-            return Err(DeviceError::Usage(format!("{bytes} bytes are no whole number of {}-byte elements", size_of::<T>())));
+            return Err(DeviceError::Usage(format!(
+                "{bytes} bytes are no whole number of {}-byte elements",
+                size_of::<T>()
+            )));
         }
         let mut out = vec![T::zeroed(); bytes / size_of::<T>()];
         self.device.read(slice, bytemuck::cast_slice_mut(&mut out))?;

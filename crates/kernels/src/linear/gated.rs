@@ -89,6 +89,7 @@ impl Op for Gated {
                 bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
                 &TO_F32
             }
+            Activations::Int8x2(_) => return Err(bounds::two_terms("gated")),
             Activations::Int8(out) => {
                 check_int8("gated", out, rows, dim)?;
                 bindings.extend(write_int8(out, rows, dim, tile_rows));

@@ -60,6 +60,8 @@ pub enum Input<'a> {
     },
     /// Rows quantised in blocks of [`LinearLayout::block`] inputs; quantised weights only.
     Int8(Int8Rows<'a>),
+    /// The same with two rows of codes for each row: the product of row `r` is the sum of those of `2r` and `2r + 1`.
+    Int8x2(Int8Rows<'a>),
 }
 
 impl Input<'_> {
@@ -72,15 +74,23 @@ impl Input<'_> {
             ))),
             Self::F32 { x, stride } if x.len() >= inp => Ok((x.len() - inp) / stride + 1),
             Self::F32 { .. } => Ok(0),
-            Self::Int8(_) if !layout.is_quantised() || inp == 0 => Err(LinearError::new(format!(
-                "int8 activations need quantised weights, given {:?} with {inp} inputs: use f32 activations",
-                layout.encoding()
-            ))),
-            Self::Int8(x) => {
+            Self::Int8(_) | Self::Int8x2(_) if !layout.is_quantised() || inp == 0 => {
+                Err(LinearError::new(format!(
+                    "int8 activations need quantised weights, given {:?} with {inp} inputs: use f32 activations",
+                    layout.encoding()
+                )))
+            }
+            Self::Int8(x) | Self::Int8x2(x) => {
                 let blocks = inp / layout.block();
-                Ok((x.codes.len() / inp).min(x.scales.len() / blocks).min(x.sums.len() / blocks))
+                let rows = (x.codes.len() / inp).min(x.scales.len() / blocks).min(x.sums.len() / blocks);
+                Ok(rows / self.terms())
             }
         }
+    }
+
+    /// Rows of codes that make a row.
+    fn terms(&self) -> usize {
+        if matches!(self, Self::Int8x2(_)) { 2 } else { 1 }
     }
 }
 
@@ -249,8 +259,9 @@ impl<'a> Product<'a> {
         pair: impl Fn(usize) -> Option<RowPair>,
         y: &mut Tile<'_, f32>,
     ) {
-        let row_bytes = self.layout.inp() * if matches!(self.x, Input::Int8(_)) { 1 } else { 4 };
-        let block = (L2_SHARE / row_bytes.max(1)).next_multiple_of(8).clamp(16, ROW_BLOCK);
+        let terms = self.x.terms();
+        let row_bytes = self.layout.inp() * if matches!(self.x, Input::F32 { .. }) { 4 } else { terms };
+        let block = (L2_SHARE / row_bytes.max(1)).next_multiple_of(8).clamp(16, ROW_BLOCK / terms);
         let mut pairs = [(0, 0); ROW_BLOCK];
         for first in (0..count).step_by(block) {
             let mut len = 0;
@@ -260,43 +271,50 @@ impl<'a> Product<'a> {
             }
             match self.x {
                 Input::F32 { x, stride } => self.block_f32(expert, x, stride, &pairs[..len], y),
-                Input::Int8(x) => self.block_int8(expert, x, &pairs[..len], y),
+                Input::Int8(x) => self.block_int8::<1>(expert, x, &pairs[..len], y),
+                Input::Int8x2(x) => self.block_int8::<2>(expert, x, &pairs[..len], y),
             }
         }
     }
 
-    fn block_int8(&self, expert: usize, x: Int8Rows<'_>, pairs: &[RowPair], y: &mut Tile<'_, f32>) {
+    /// `TERMS` rows of codes make a row, and at most [`ROW_BLOCK`] of them a block.
+    fn block_int8<const TERMS: usize>(
+        &self,
+        expert: usize,
+        x: Int8Rows<'_>,
+        pairs: &[RowPair],
+        y: &mut Tile<'_, f32>,
+    ) {
         let (inp, blocks) = (self.layout.inp(), self.layout.inp() / self.layout.block());
-        let row = |&(input, _): &RowPair| Int8Row {
-            codes: x.codes[input * inp..(input + 1) * inp].as_ptr(),
-            scales: x.scales[input * blocks..(input + 1) * blocks].as_ptr(),
-            sums: x.sums[input * blocks..(input + 1) * blocks].as_ptr(),
-        };
-        if pairs.len() <= FEW {
-            macro_rules! few {
-                ($code:ty, $chunks:literal) => {
-                    match pairs {
-                        [a] => self.few::<$code, $chunks, 1>(expert, [row(a)], pairs, y),
-                        [a, b] => self.few::<$code, $chunks, 2>(expert, [row(a), row(b)], pairs, y),
-                        // The fourth result is dropped: three rows would not be faster.
-                        [a, b, c] => {
-                            self.few::<$code, $chunks, 4>(expert, [row(a), row(b), row(c), row(c)], pairs, y)
-                        }
-                        [a, b, c, d] => {
-                            self.few::<$code, $chunks, 4>(expert, [row(a), row(b), row(c), row(d)], pairs, y)
-                        }
-                        _ => {}
-                    }
-                };
-            }
+        let mut rows = [Int8Row { codes: std::ptr::null(), scales: std::ptr::null(), sums: std::ptr::null() };
+            ROW_BLOCK];
+        let inputs = pairs.iter().flat_map(|(input, _)| (0..TERMS).map(move |term| input * TERMS + term));
+        for (to, input) in rows.iter_mut().zip(inputs) {
+            *to = Int8Row {
+                codes: x.codes[input * inp..(input + 1) * inp].as_ptr(),
+                scales: x.scales[input * blocks..(input + 1) * blocks].as_ptr(),
+                sums: x.sums[input * blocks..(input + 1) * blocks].as_ptr(),
+            };
+        }
+        let rows = &rows[..pairs.len() * TERMS];
+        macro_rules! few {
+            ($code:ty, $chunks:literal) => {
+                match *rows {
+                    [a] => self.few::<$code, $chunks, 1, TERMS>(expert, [a], pairs, y),
+                    [a, b] => self.few::<$code, $chunks, 2, TERMS>(expert, [a, b], pairs, y),
+                    // The fourth result is dropped: three rows would not be faster.
+                    [a, b, c] => self.few::<$code, $chunks, 4, TERMS>(expert, [a, b, c, c], pairs, y),
+                    [a, b, c, d] => self.few::<$code, $chunks, 4, TERMS>(expert, [a, b, c, d], pairs, y),
+                    _ => {}
+                }
+            };
+        }
+        if rows.len() <= FEW {
             with_codes!(self.layout, few);
             return;
         }
-        let mut rows = [Int8Row { codes: std::ptr::null(), scales: std::ptr::null(), sums: std::ptr::null() };
-            ROW_BLOCK];
-        rows.iter_mut().zip(pairs).for_each(|(to, pair)| *to = row(pair));
         let mut out = [[0.0; LANES]; ROW_BLOCK];
-        let (rows, out) = (&rows[..pairs.len()], &mut out[..pairs.len()]);
+        let out = &mut out[..rows.len()];
         for panel in self.panels.clone() {
             out.fill([0.0; LANES]);
             let panels = self.quantised_panels(expert, panel..panel + 1);
@@ -307,11 +325,11 @@ impl<'a> Product<'a> {
                 };
             }
             with_codes!(self.layout, many);
-            self.write(expert, panel, out, pairs, y);
+            self.write(expert, panel, add_terms::<TERMS>(out), pairs, y);
         }
     }
 
-    fn few<C, const CHUNKS: usize, const ROWS: usize>(
+    fn few<C, const CHUNKS: usize, const ROWS: usize, const TERMS: usize>(
         &self,
         expert: usize,
         rows: [Int8Row; ROWS],
@@ -333,8 +351,8 @@ impl<'a> Product<'a> {
                     code: PhantomData,
                 });
             }
-            for (panel, out) in batch.zip(out.chunks_exact(ROWS)) {
-                self.write(expert, panel, out, pairs, y);
+            for (panel, out) in batch.zip(out.chunks_exact_mut(ROWS)) {
+                self.write(expert, panel, add_terms::<TERMS>(out), pairs, y);
             }
         }
     }
@@ -470,4 +488,15 @@ impl<'a> Product<'a> {
             }
         }
     }
+}
+
+/// The sums of the terms of each row, moved to the front.
+fn add_terms<const TERMS: usize>(out: &mut [[f32; LANES]]) -> &[[f32; LANES]] {
+    if TERMS == 2 {
+        for row in 0..out.len() / 2 {
+            let (main, rest) = (out[2 * row], out[2 * row + 1]);
+            out[row] = std::array::from_fn(|lane| main[lane] + rest[lane]);
+        }
+    }
+    out
 }

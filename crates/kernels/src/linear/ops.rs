@@ -44,12 +44,13 @@ impl Weights {
         self.check(op)?;
         let (layout, inp) = (&self.layout, self.layout.inp());
         let mut bindings = vec![Binding::read(self.packed.clone())];
+        let codes = rows * terms(x);
         match x {
             Activations::F32(x) => {
                 bounds::holds::<f32>(op, "x", x, &[rows, inp])?;
                 bindings.push(Binding::read(x.clone()));
             }
-            Activations::Int8(x) => {
+            Activations::Int8(x) | Activations::Int8x2(x) => {
                 bounds::rule(op, layout.is_quantised() && x.group == layout.block(), || {
                     format!(
                         "int8 activations in groups of {} meet {:?} weights, which take groups of {}: quantise for this \
@@ -59,13 +60,18 @@ impl Weights {
                         layout.block()
                     )
                 })?;
-                check_int8(op, x, rows, inp)?;
+                check_int8(op, x, codes, inp)?;
                 bindings.extend([&x.codes, &x.scales, &x.sums].map(|slice| Binding::read(slice.clone())));
             }
         }
         bindings.extend(self.bias.iter().map(|bias| Binding::read(bias.clone())));
         Ok(bindings)
     }
+}
+
+/// Rows of codes that make a row.
+fn terms(x: &Activations) -> usize {
+    if matches!(x, Activations::Int8x2(_)) { 2 } else { 1 }
 }
 
 pub(super) fn check_int8(op: &str, x: &QuantisedRows, rows: usize, cols: usize) -> Result<()> {
@@ -86,7 +92,8 @@ pub(super) fn check_int8(op: &str, x: &QuantisedRows, rows: usize, cols: usize) 
 struct ProductParams {
     layout: LayoutParams,
     rows: u32,
-    int8: u32,
+    /// Rows of codes that make a row of int8 activations; 0 for f32.
+    terms: u32,
     bias: u32,
     add: u32,
     /// Experts: slots that read one row; 0 when each reads its own.
@@ -99,7 +106,10 @@ impl ProductParams {
         Self {
             layout: LayoutParams::new(&weights.layout),
             rows: rows as u32,
-            int8: u32::from(matches!(x, Activations::Int8(_))),
+            terms: match x {
+                Activations::F32(_) => 0,
+                _ => terms(x) as u32,
+            },
             bias: u32::from(weights.bias.is_some()),
             add: u32::from(write == Write::Add),
             top_k: 0,
@@ -122,13 +132,13 @@ impl<'a> Operands<'a> {
         let layout = params.layout.layout().unwrap_or_else(|| broken("parameters hold a layout"));
         let packed = invocation.input::<u8>(0).get(..layout.bytes()).unwrap_or_default();
         let matrix = Matrix::new(layout, packed).unwrap_or_else(|error| broken(&error.to_string()));
-        let (x, next) = if params.int8 == 1 {
+        let (x, next) = if params.terms > 0 {
             let rows = Int8Rows {
                 codes: invocation.input(1),
                 scales: invocation.input(2),
                 sums: invocation.input(3),
             };
-            (Input::Int8(rows), 4)
+            (if params.terms == 2 { Input::Int8x2(rows) } else { Input::Int8(rows) }, 4)
         } else {
             (Input::F32 { x: invocation.input(1), stride: layout.inp() }, 2)
         };
@@ -262,8 +272,8 @@ fn experts(invocation: &mut Invocation<'_>) {
 pub struct Quantise {
     /// f32 `[rows, dim]`.
     pub x: Slice,
-    /// `[rows, dim]`.
-    pub out: QuantisedRows,
+    /// `[rows, dim]` as [`Activations::Int8`] or [`Activations::Int8x2`].
+    pub out: Activations,
     /// Rows.
     pub rows: usize,
     /// Columns.
@@ -272,18 +282,31 @@ pub struct Quantise {
 
 static QUANTISE: Kernel = Kernel { name: "quantise", cpu: quantise };
 
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct QuantiseParams {
+    dim: u32,
+    group: u32,
+    terms: u32,
+}
+
 impl Op for Quantise {
     fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
         let Self { rows, dim, .. } = *self;
         bounds::holds::<f32>("quantise", "x", &self.x, &[rows, dim])?;
-        check_int8("quantise", &self.out, rows, dim)?;
+        let (Activations::Int8(out) | Activations::Int8x2(out)) = &self.out else {
+            return Err(DeviceError::Usage("quantise: out is f32; give it int8 activations".into()));
+        };
+        let terms = terms(&self.out);
+        check_int8("quantise", out, rows * terms, dim)?;
         let tile_rows = bounds::rows_per_group(rows, dim, catalog.workers());
         let mut bindings = vec![Binding::read(self.x.clone())];
-        bindings.extend(write_int8(&self.out, rows, dim, tile_rows));
+        bindings.extend(write_int8(out, rows * terms, dim, tile_rows * terms));
+        let params = QuantiseParams { dim: dim as u32, group: out.group as u32, terms: terms as u32 };
         Ok(Dispatch {
             pipeline: catalog.pipeline(&QUANTISE)?,
             bindings,
-            params: bytemuck::cast_slice(&[dim as u32, self.out.group as u32]).to_vec(),
+            params: bytemuck::bytes_of(&params).to_vec(),
             groups: rows.div_ceil(tile_rows),
         })
     }
@@ -300,15 +323,33 @@ pub(super) fn write_int8(out: &QuantisedRows, rows: usize, cols: usize, tile_row
 }
 
 fn quantise(invocation: &mut Invocation<'_>) {
-    let [dim, group] = invocation.params::<[u32; 2]>().map(|n| n as usize);
+    let QuantiseParams { dim, group, terms } = invocation.params();
+    let (dim, group, terms) = (dim as usize, group as usize, terms.max(1) as usize);
     let x = invocation.input::<f32>(0);
     let mut codes = invocation.output::<i8>(1);
     let (mut scales, mut sums) = (invocation.output::<f32>(2), invocation.output::<i32>(3));
-    let first = codes.first_row();
-    for (row, x) in (0..codes.rows()).zip(x.chunks_exact(dim.max(1)).skip(first)) {
+    let first = codes.first_row() / terms;
+    let mut left_over = Vec::new();
+    for (row, x) in (0..codes.rows() / terms).zip(x.chunks_exact(dim.max(1)).skip(first)) {
+        let main = row * terms;
         let to =
-            Int8RowMut { codes: codes.row_mut(row), scales: scales.row_mut(row), sums: sums.row_mut(row) };
+            Int8RowMut { codes: codes.row_mut(main), scales: scales.row_mut(main), sums: sums.row_mut(main) };
         quantise_row(Isa::detect(), x, group, to).unwrap_or_else(|error| broken(&error.to_string()));
+        if terms == 2 {
+            left_over.clear();
+            let blocks =
+                codes.row(2 * row).chunks_exact(group).zip(scales.row(2 * row)).zip(x.chunks_exact(group));
+            left_over.extend(blocks.flat_map(|((codes, scale), x)| {
+                codes.iter().zip(x).map(move |(code, x)| (-scale).mul_add(f32::from(*code), *x))
+            }));
+            let to = Int8RowMut {
+                codes: codes.row_mut(2 * row + 1),
+                scales: scales.row_mut(2 * row + 1),
+                sums: sums.row_mut(2 * row + 1),
+            };
+            quantise_row(Isa::detect(), &left_over, group, to)
+                .unwrap_or_else(|error| broken(&error.to_string()));
+        }
     }
 }
 

@@ -81,7 +81,7 @@ fn a_feed_forward_layer_runs_as_recorded() {
     let (first, middle, second) =
         (bench.int8(rows, dim, 64), bench.empty::<f32>(rows * 2 * hidden), bench.int8(rows, hidden, 64));
     bench.run(&[
-        &Quantise { x: input, out: first.clone(), rows, dim },
+        &Quantise { x: input, out: Activations::Int8(first.clone()), rows, dim },
         &Linear {
             x: Activations::Int8(first),
             weights: weights(&gate_up, None),
@@ -200,4 +200,52 @@ fn operations_refuse_what_does_not_fit() {
     assert!(message(linear(Activations::F32(bench.empty::<f32>(255)), 32)).contains("x must"));
     assert!(message(linear(Activations::Int8(bench.int8(2, 128, 32)), 32)).contains("groups of 32"));
     assert!(message(linear(Activations::Int8(bench.int8(1, 128, 64)), 32)).contains("codes"));
+}
+
+/// Two terms come within a hundredth of one term's error, and a row's bits are the same alone and in any batch.
+#[test]
+fn two_terms_are_precise_and_batch_invariant() {
+    let seed = seed();
+    let mut random = Random(seed);
+    let bench = Bench::new();
+    for (dim, group) in [(128, 32), (192, 64)] {
+        let encoding = Encoding::Affine { bits: 4 };
+        let sample = Sample::new(&mut random, encoding, LinearShape::new(50, dim), group, ScaleType::Bf16);
+        let weights = Weights { layout: sample.layout, packed: bench.upload(&sample.packed), bias: None };
+        let x = random.normal(40 * dim);
+        let product = |first: usize, rows: usize, codes: fn(QuantisedRows) -> Activations, terms: usize| {
+            let input = bench.upload(&x[first * dim..(first + rows) * dim]);
+            let out = bench.empty::<f32>(rows * 50);
+            let quantised = codes(bench.int8(rows * terms, dim, group));
+            bench.run(&[
+                &Quantise { x: input, out: quantised.clone(), rows, dim },
+                &Linear {
+                    x: quantised,
+                    weights: weights.clone(),
+                    out: out.clone(),
+                    rows,
+                    write: Write::Store,
+                },
+            ]);
+            bench.download::<f32>(&out)
+        };
+        let exact = bench.empty::<f32>(40 * 50);
+        bench.run(&[&Linear {
+            x: Activations::F32(bench.upload(&x)),
+            weights: weights.clone(),
+            out: exact.clone(),
+            rows: 40,
+            write: Write::Store,
+        }]);
+        let exact = bench.download::<f32>(&exact);
+        let error =
+            |y: &[f32]| y.iter().zip(&exact).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+        let (one, two) = (product(0, 40, Activations::Int8, 1), product(0, 40, Activations::Int8x2, 2));
+        let (coarse, fine) = (error(&one), error(&two));
+        assert!(coarse > 0.0 && fine < coarse / 100.0, "seed {seed}: {fine} against {coarse}");
+        for (first, rows) in [(0, 1), (7, 1), (3, 2), (11, 3), (20, 17)] {
+            let part = product(first, rows, Activations::Int8x2, 2);
+            assert_eq!(part, two[first * 50..(first + rows) * 50], "seed {seed}: rows {first}+{rows}");
+        }
+    }
 }

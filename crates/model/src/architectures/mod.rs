@@ -6,10 +6,10 @@ mod qwen2;
 mod qwen3;
 mod qwen3_moe;
 
+use crate::Result;
 use crate::config::Architecture;
 use crate::layers::decoder::Decoder;
 use crate::loader::Loader;
-use crate::Result;
 
 /// Loads the network that the configuration names.
 pub(crate) fn load(loader: &Loader<'_>) -> Result<Decoder> {

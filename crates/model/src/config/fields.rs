@@ -43,7 +43,12 @@ impl<'a> Fields<'a> {
     /// A whole number from 1 to `largest`.
     pub(crate) fn size(&self, key: &str, largest: u64) -> Result<usize> {
         self.optional_size(key, largest)?.ok_or_else(|| {
-            config_error(&self.name(key), &format!("must be a whole number from 1 to {largest}"), "nothing", FOREIGN)
+            config_error(
+                &self.name(key),
+                &format!("must be a whole number from 1 to {largest}"),
+                "nothing",
+                FOREIGN,
+            )
         })
     }
 
@@ -59,11 +64,9 @@ impl<'a> Fields<'a> {
     fn whole(&self, key: &str, smallest: u64, largest: u64) -> Result<Option<usize>> {
         self.get(key)
             .map(|value| {
-                value
-                    .as_u64()
-                    .filter(|n| (smallest..=largest).contains(n))
-                    .map(|n| n as usize)
-                    .ok_or_else(|| self.wrong(key, &format!("a whole number from {smallest} to {largest}"), value))
+                value.as_u64().filter(|n| (smallest..=largest).contains(n)).map(|n| n as usize).ok_or_else(
+                    || self.wrong(key, &format!("a whole number from {smallest} to {largest}"), value),
+                )
             })
             .transpose()
     }
@@ -99,7 +102,9 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn string(&self, key: &str) -> Result<Option<&'a str>> {
-        self.get(key).map(|value| value.as_str().ok_or_else(|| self.wrong(key, "a string", value))).transpose()
+        self.get(key)
+            .map(|value| value.as_str().ok_or_else(|| self.wrong(key, "a string", value)))
+            .transpose()
     }
 
     pub(crate) fn strings(&self, key: &str) -> Result<Option<Vec<&'a str>>> {
@@ -134,7 +139,11 @@ fn kind(value: &Value) -> String {
         Value::Object(_) => "an object".into(),
         other => {
             let text = other.to_string();
-            if text.chars().count() > 40 { format!("{}…", text.chars().take(40).collect::<String>()) } else { text }
+            if text.chars().count() > 40 {
+                format!("{}…", text.chars().take(40).collect::<String>())
+            } else {
+                text
+            }
         }
     }
 }

@@ -147,7 +147,12 @@ impl ModelConfig {
             }
         };
         if !head_dim.is_multiple_of(8) || head_dim > 512 {
-            return Err(config_error("head_dim", "must be a multiple of 8, at most 512", head_dim, UNSUPPORTED));
+            return Err(config_error(
+                "head_dim",
+                "must be a multiple of 8, at most 512",
+                head_dim,
+                UNSUPPORTED,
+            ));
         }
         let activation = f.string("hidden_act")?.unwrap_or("silu");
         if !matches!(activation, "silu" | "swish") {
@@ -200,7 +205,12 @@ fn architecture(f: &Fields<'_>) -> Result<Architecture> {
         return Err(config_error("model_type", &format!("must be one of {}", known()), "nothing", "add it"));
     };
     MODEL_TYPES.iter().find(|(n, _)| *n == name).map(|(_, a)| *a).ok_or_else(|| {
-        config_error("model_type", &format!("must be one of {}", known()), name, "this architecture is not supported")
+        config_error(
+            "model_type",
+            &format!("must be one of {}", known()),
+            name,
+            "this architecture is not supported",
+        )
     })
 }
 

@@ -60,7 +60,9 @@ fn scaling_of(s: &Fields<'_>) -> Result<RopeScaling> {
                 factor: required("factor")?,
                 low_freq_factor: low,
                 high_freq_factor: high,
-                original_max_position: s.optional_size(original, LARGEST)?.ok_or_else(|| missing(original))?,
+                original_max_position: s
+                    .optional_size(original, LARGEST)?
+                    .ok_or_else(|| missing(original))?,
             })
         }
         "yarn" => Ok(RopeScaling::Yarn {

@@ -91,8 +91,14 @@ fn wrong_values_are_named_with_rule_and_cure() {
         (json!({ "rms_norm_eps": 1e-60 }), ["rms_norm_eps", "float32", "1e-60"]),
         (json!({ "tie_word_embeddings": "yes" }), ["tie_word_embeddings", "true or false", "yes"]),
         (json!({ "eos_token_id": -1 }), ["eos_token_id", "token id", "-1"]),
-        (json!({ "rope_scaling": { "rope_type": "dynamic", "factor": 2 } }), ["rope_scaling.rope_type", "yarn", "dynamic"]),
-        (json!({ "rope_scaling": { "type": "linear" } }), ["rope_scaling.factor", "must be given", "nothing"]),
+        (
+            json!({ "rope_scaling": { "rope_type": "dynamic", "factor": 2 } }),
+            ["rope_scaling.rope_type", "yarn", "dynamic"],
+        ),
+        (
+            json!({ "rope_scaling": { "type": "linear" } }),
+            ["rope_scaling.factor", "must be given", "nothing"],
+        ),
         (json!({ "rope_scaling": [] }), ["rope_scaling", "an object", "a list"]),
         (json!({ "partial_rotary_factor": 2.0 }), ["partial_rotary_factor", "even number", "2"]),
     ];

@@ -1,10 +1,10 @@
 //! Self-attention over the paged cache.
 
 use bessemer_hal::Slice;
+use bessemer_kernels::Activations;
 use bessemer_kernels::attention::Attention as AttentionOp;
 use bessemer_kernels::linear::Write;
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
-use bessemer_kernels::Activations;
 use bessemer_runtime::Recorder;
 
 use crate::batch::Batch;
@@ -72,7 +72,13 @@ impl Attention {
             qkv: Fused::load(loader, &own, &parts, hidden_size, spec.bias.on_qkv())?,
             q_norm: loader.vector_if(head_norm, &format!("{own}.q_norm.weight"), head_dim)?,
             k_norm: loader.vector_if(head_norm, &format!("{own}.k_norm.weight"), head_dim)?,
-            o: Linear::load(loader, &format!("{own}.o_proj"), hidden_size, q, spec.bias == AttentionBias::All)?,
+            o: Linear::load(
+                loader,
+                &format!("{own}.o_proj"),
+                hidden_size,
+                q,
+                spec.bias == AttentionBias::All,
+            )?,
             window: spec.window,
         })
     }

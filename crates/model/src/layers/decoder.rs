@@ -50,11 +50,13 @@ impl Decoder {
             .map(|index| layer(&format!("model.layers.{index}"), index))
             .collect::<Result<Vec<_>>>()?;
         let lm_head = match config.tied {
-            true => Linear::new(embed_tokens.clone(), None, loader.options.activations),
-            false => Linear::load(loader, "lm_head", config.vocab_size, config.hidden_size, false)?,
+            true => embed_tokens.clone(),
+            false => loader.matrix("lm_head", config.vocab_size, config.hidden_size)?,
         };
+        let lm_head = Linear::new(lm_head, None, loader.final_precision());
         let rope = &config.rope;
-        let (frequencies, attention_factor) = inv_freq(&rope.scaling, rope.theta, rope.rotated, config.context);
+        let (frequencies, attention_factor) =
+            inv_freq(&rope.scaling, rope.theta, rope.rotated, config.context);
         Ok(Self {
             embed_tokens,
             layers,

@@ -7,7 +7,20 @@ use bessemer_runtime::Recorder;
 
 use crate::Result;
 use crate::loader::{Loader, Matrix};
-use crate::options::ActivationMode;
+
+/// Rows of int8 codes that make a row of activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Terms {
+    One,
+    Two,
+}
+
+/// How precise the activations that enter quantised weights are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Precision {
+    F32,
+    Int8(Terms),
+}
 
 /// The activations that a layer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +31,8 @@ pub(crate) enum Input {
     Int8 {
         /// Columns that share a scale.
         group: usize,
+        /// One row of codes a row, or two for about 15 bits.
+        terms: Terms,
     },
 }
 
@@ -30,14 +45,19 @@ pub(crate) fn activations(
 ) -> Result<Activations> {
     Ok(match input {
         Input::F32 => Activations::F32(recorder.transient("activations", rows * dim * 4)?),
-        Input::Int8 { group } => {
+        Input::Int8 { group, terms } => {
+            let rows = if terms == Terms::Two { 2 * rows } else { rows };
             let groups = dim.div_ceil(group);
-            Activations::Int8(QuantisedRows {
+            let quantised = QuantisedRows {
                 codes: recorder.transient("activation_codes", rows * dim)?,
                 scales: recorder.transient("activation_scales", rows * groups * 4)?,
                 sums: recorder.transient("activation_sums", rows * groups * 4)?,
                 group,
-            })
+            };
+            match terms {
+                Terms::One => Activations::Int8(quantised),
+                Terms::Two => Activations::Int8x2(quantised),
+            }
         }
     })
 }
@@ -51,14 +71,20 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    pub(crate) fn load(loader: &Loader<'_>, prefix: &str, out: usize, inp: usize, bias: bool) -> Result<Self> {
+    pub(crate) fn load(
+        loader: &Loader<'_>,
+        prefix: &str,
+        out: usize,
+        inp: usize,
+        bias: bool,
+    ) -> Result<Self> {
         let matrix = loader.matrix(prefix, out, inp)?;
         let bias = loader.vector_if(bias, &format!("{prefix}.bias"), out)?;
-        Ok(Self::new(matrix, bias, loader.options.activations))
+        Ok(Self::new(matrix, bias, loader.precision()))
     }
 
-    pub(crate) fn new(matrix: Matrix, bias: Option<Slice>, mode: ActivationMode) -> Self {
-        let input = input_of(&matrix, mode);
+    pub(crate) fn new(matrix: Matrix, bias: Option<Slice>, precision: Precision) -> Self {
+        let input = input_of(&matrix, precision);
         Self { matrix, bias, input }
     }
 
@@ -87,24 +113,39 @@ impl Linear {
     }
 }
 
-/// What a matrix takes under `mode`.
-pub(crate) fn input_of(matrix: &Matrix, mode: ActivationMode) -> Input {
-    match mode {
-        ActivationMode::Auto | ActivationMode::Int8 if matrix.layout.is_quantised() => {
-            Input::Int8 { group: matrix.layout.block() }
+/// What a matrix takes: f32 unless it is quantised.
+pub(crate) fn input_of(matrix: &Matrix, precision: Precision) -> Input {
+    match precision {
+        Precision::Int8(terms) if matrix.layout.is_quantised() => {
+            Input::Int8 { group: matrix.layout.block(), terms }
         }
         _ => Input::F32,
     }
+}
+
+/// Fresh activations of the kind that `input` names, written by what `record` records. Norms and gates write f32 or one
+/// term; two terms are made from f32.
+pub(crate) fn produce(
+    recorder: &mut Recorder<'_>,
+    rows: usize,
+    dim: usize,
+    input: Input,
+    record: impl FnOnce(&mut Recorder<'_>, Activations) -> Result<()>,
+) -> Result<Activations> {
+    let direct = match input {
+        Input::Int8 { terms: Terms::Two, .. } => Input::F32,
+        other => other,
+    };
+    let out = activations(recorder, rows, dim, direct)?;
+    record(recorder, out.clone())?;
+    convert(recorder, &out, rows, dim, input)
 }
 
 /// Several linear layers over one input (q, k, v; gate, up): one launch where their encodings allow it.
 #[derive(Debug)]
 pub(crate) enum Fused {
     /// All outputs side by side in one matrix.
-    One {
-        linear: Linear,
-        outs: Vec<usize>,
-    },
+    One { linear: Linear, outs: Vec<usize> },
     /// A launch each.
     Each(Vec<(Linear, usize)>),
 }
@@ -118,7 +159,8 @@ impl Fused {
         inp: usize,
         bias: bool,
     ) -> Result<Self> {
-        let names: Vec<(String, usize)> = parts.iter().map(|(part, out)| (format!("{prefix}.{part}"), *out)).collect();
+        let names: Vec<(String, usize)> =
+            parts.iter().map(|(part, out)| (format!("{prefix}.{part}"), *out)).collect();
         let borrowed: Vec<(&str, usize)> = names.iter().map(|(name, out)| (name.as_str(), *out)).collect();
         if let Some(matrix) = loader.fused(&borrowed, inp)? {
             let bias = match bias {
@@ -131,7 +173,7 @@ impl Fused {
                 }
                 false => None,
             };
-            let linear = Linear::new(matrix, bias, loader.options.activations);
+            let linear = Linear::new(matrix, bias, loader.precision());
             return Ok(Self::One { linear, outs: parts.iter().map(|(_, out)| *out).collect() });
         }
         let each = borrowed
@@ -198,9 +240,7 @@ pub(crate) fn convert(
     match (x, input) {
         (Activations::F32(slice), Input::Int8 { .. }) => {
             let out = activations(recorder, rows, dim, input)?;
-            if let Activations::Int8(quantised) = &out {
-                recorder.record(&Quantise { x: slice.clone(), out: quantised.clone(), rows, dim })?;
-            }
+            recorder.record(&Quantise { x: slice.clone(), out: out.clone(), rows, dim })?;
             Ok(out)
         }
         _ => Ok(x.clone()),

@@ -5,7 +5,7 @@ use bessemer_kernels::linear::{GateActivation, Gated, Write};
 use bessemer_runtime::Recorder;
 
 use crate::Result;
-use crate::layers::linear::{Fused, Linear, activations};
+use crate::layers::linear::{Fused, Linear, produce};
 use crate::layers::norm::Norm;
 use crate::loader::Loader;
 
@@ -37,15 +37,16 @@ impl Mlp {
         let normed = self.norm.encode(recorder, x, rows, self.gate_up.input())?; // [rows, hidden]
         let parts = self.gate_up.encode(recorder, &normed, rows, self.hidden)?; // [rows, width] each
         let [gate, up] = parts.try_into().unwrap_or_else(|_| unreachable!("two parts were loaded"));
-        let gated = activations(recorder, rows, self.width, self.down.input())?; // [rows, width]
-        recorder.record(&Gated {
-            gate,
-            up,
-            out: gated.clone(),
-            rows,
-            dim: self.width,
-            activation: GateActivation::Silu,
-        })?;
+        let gated = produce(recorder, rows, self.width, self.down.input(), |recorder, out| {
+            Ok(recorder.record(&Gated {
+                gate,
+                up,
+                out,
+                rows,
+                dim: self.width,
+                activation: GateActivation::Silu,
+            })?)
+        })?; // [rows, width]
         self.down.encode(recorder, &gated, rows, x, Write::Add)
     }
 }

@@ -7,10 +7,9 @@ use bessemer_kernels::{Activations, View};
 use bessemer_runtime::Recorder;
 
 use crate::config::MoeConfig;
-use crate::layers::linear::{Input, Linear, activations, convert, input_of};
+use crate::layers::linear::{Input, Linear, Precision, convert, input_of, produce};
 use crate::layers::norm::Norm;
 use crate::loader::{Loader, Matrix};
-use crate::options::ActivationMode;
 use crate::{ModelError, Result};
 
 /// `post_attention_layernorm` and the sparse `mlp` of a decoder layer.
@@ -19,7 +18,7 @@ pub(crate) struct Moe {
     gate: Linear,
     gate_up: GateUp,
     down: Matrix,
-    mode: ActivationMode,
+    precision: Precision,
     config: MoeConfig,
     hidden: usize,
 }
@@ -52,10 +51,10 @@ impl Moe {
         let router = loader.matrix(&format!("{own}.gate"), experts, hidden)?;
         Ok(Self {
             norm: Norm::load(loader, &format!("{prefix}.post_attention_layernorm"), hidden)?,
-            gate: Linear::new(router, None, ActivationMode::F32),
+            gate: Linear::new(router, None, Precision::F32),
             gate_up,
             down: loader.expert_matrix(&format!("{own}.switch_mlp.down_proj"), hidden, width, experts)?,
-            mode: loader.options.activations,
+            precision: loader.final_precision(),
             config,
             hidden,
         })
@@ -97,24 +96,40 @@ impl Moe {
         let slots = rows * top_k;
         let (gate, up) = match &self.gate_up {
             GateUp::One(matrix) => {
-                let y = self.experts(recorder, matrix, &normed, SlotInput::Token { top_k: top_k as u32 }, &routing)?; // [slots, 2 width]
+                let y = self.experts(
+                    recorder,
+                    matrix,
+                    &normed,
+                    SlotInput::Token { top_k: top_k as u32 },
+                    &routing,
+                )?; // [slots, 2 width]
                 let part = |offset| View { slice: y.clone(), stride: 2 * width, offset };
                 (part(0), part(width))
             }
             GateUp::Each(gate, up) => {
-                let mut one = |matrix| self.experts(recorder, matrix, &normed, SlotInput::Token { top_k: top_k as u32 }, &routing);
+                let mut one = |matrix| {
+                    self.experts(
+                        recorder,
+                        matrix,
+                        &normed,
+                        SlotInput::Token { top_k: top_k as u32 },
+                        &routing,
+                    )
+                };
                 (View::dense(one(gate)?, width), View::dense(one(up)?, width))
             }
         };
-        let gated = activations(recorder, slots, width, input_of(&self.down, self.mode))?; // [slots, width]
-        recorder.record(&Gated {
-            gate,
-            up,
-            out: gated.clone(),
-            rows: slots,
-            dim: width,
-            activation: GateActivation::Silu,
-        })?;
+        let gated =
+            produce(recorder, slots, width, input_of(&self.down, self.precision), |recorder, out| {
+                Ok(recorder.record(&Gated {
+                    gate,
+                    up,
+                    out,
+                    rows: slots,
+                    dim: width,
+                    activation: GateActivation::Silu,
+                })?)
+            })?; // [slots, width]
         let y = self.experts(recorder, &self.down, &gated, SlotInput::Slot, &routing)?; // [slots, hidden]
         recorder.record(&Combine { y, weights, out: x.clone(), rows, top_k, dim: self.hidden })?;
         Ok(())
@@ -134,7 +149,7 @@ impl Moe {
             SlotInput::Token { .. } => routing.rows,
             SlotInput::Slot => routing.rows * top_k,
         };
-        let x = convert(recorder, x, input_rows, matrix.layout.inp(), input_of(matrix, self.mode))?;
+        let x = convert(recorder, x, input_rows, matrix.layout.inp(), input_of(matrix, self.precision))?;
         let y = recorder.transient("expert_out", routing.rows * top_k * matrix.layout.out() * 4)?;
         recorder.record(&Experts {
             x,

@@ -1,12 +1,12 @@
 //! Root-mean-square normalisation.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::rms_norm::RmsNorm;
 use bessemer_kernels::Activations;
+use bessemer_kernels::rms_norm::RmsNorm;
 use bessemer_runtime::Recorder;
 
 use crate::Result;
-use crate::layers::linear::{Input, activations};
+use crate::layers::linear::{Input, produce};
 use crate::loader::Loader;
 
 /// `x / rms(x) · weight` per row.
@@ -30,15 +30,9 @@ impl Norm {
         rows: usize,
         input: Input,
     ) -> Result<Activations> {
-        let out = activations(recorder, rows, self.dim, input)?;
-        recorder.record(&RmsNorm {
-            x: x.clone(),
-            weight: self.weight.clone(),
-            out: out.clone(),
-            rows,
-            dim: self.dim,
-            eps: self.eps,
-        })?;
-        Ok(out)
+        produce(recorder, rows, self.dim, input, |recorder, out| {
+            let (x, weight) = (x.clone(), self.weight.clone());
+            Ok(recorder.record(&RmsNorm { x, weight, out, rows, dim: self.dim, eps: self.eps })?)
+        })
     }
 }
