@@ -16,7 +16,7 @@ pub(super) fn load(loader: &Loader<'_>) -> Result<Decoder> {
         };
         Ok(DecoderLayer {
             attention: Attention::load(loader, prefix, attention)?,
-            feed_forward: FeedForward::Dense(Mlp::load(loader, prefix, false)?),
+            feed_forward: FeedForward::Dense(Box::new(Mlp::load(loader, prefix, false)?)),
         })
     })
 }

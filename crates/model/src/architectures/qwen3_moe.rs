@@ -18,7 +18,7 @@ pub(super) fn load(loader: &Loader<'_>) -> Result<Decoder> {
         };
         let feed_forward = match sparse.get(layer) {
             Some(true) => FeedForward::Sparse(Box::new(Moe::load(loader, prefix)?)),
-            _ => FeedForward::Dense(Mlp::load(loader, prefix, false)?),
+            _ => FeedForward::Dense(Box::new(Mlp::load(loader, prefix, false)?)),
         };
         Ok(DecoderLayer { attention: Attention::load(loader, prefix, attention)?, feed_forward })
     })

@@ -34,7 +34,7 @@ pub(crate) struct DecoderLayer {
 
 /// The second half of a layer.
 pub(crate) enum FeedForward {
-    Dense(Mlp),
+    Dense(Box<Mlp>),
     Sparse(Box<Moe>),
 }
 
