@@ -19,6 +19,7 @@ mod kv_cache;
 mod layers;
 mod loader;
 mod options;
+mod precision;
 
 pub use batch::{Batch, BatchInput, NO_SLOT};
 pub use config::{Architecture, ModelConfig, MoeConfig, RopeConfig};

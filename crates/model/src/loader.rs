@@ -12,8 +12,8 @@ use bessemer_kernels::linear::{
 use bessemer_runtime::Runtime;
 use bessemer_weights::{DType, Format, LinearWeight, Tensor, Weights};
 
-use crate::layers::linear::{Precision, Terms};
 use crate::options::ActivationMode;
+use crate::precision::{Precision, Terms};
 use crate::{ModelConfig, ModelError, ModelOptions, Result};
 
 /// Bytes of packed panels in flight.

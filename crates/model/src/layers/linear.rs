@@ -7,20 +7,7 @@ use bessemer_runtime::Recorder;
 
 use crate::Result;
 use crate::loader::{Loader, Matrix};
-
-/// Rows of int8 codes that make a row of activations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Terms {
-    One,
-    Two,
-}
-
-/// How precise the activations that enter quantised weights are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
-    F32,
-    Int8(Terms),
-}
+use crate::precision::{Precision, Terms};
 
 /// The activations that a layer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,9 +7,10 @@ use bessemer_kernels::{Activations, View};
 use bessemer_runtime::Recorder;
 
 use crate::config::MoeConfig;
-use crate::layers::linear::{Input, Linear, Precision, convert, input_of, produce};
+use crate::layers::linear::{Input, Linear, convert, input_of, produce};
 use crate::layers::norm::Norm;
 use crate::loader::{Loader, Matrix};
+use crate::precision::Precision;
 use crate::{ModelError, Result};
 
 /// `post_attention_layernorm` and the sparse `mlp` of a decoder layer.
