@@ -139,6 +139,7 @@ pub(crate) trait Simd: Copy {
 
     /// `2^(r + n)` for `|r| ≤ 0.5`: the polynomial of degree 5 with the smallest relative error that is exactly 1 at 0.
     #[inline(always)]
+    #[allow(clippy::approx_constant, reason = "the best coefficient near ln 2 is not ln 2")]
     fn exp2_fraction(self, r: Self::V, n: Self::V) -> Self::V {
         let mut p = self.splat(0.001_326_473);
         for c in [0.009_671_514, 0.055_507_336, 0.240_222_42, 0.693_147, 1.0] {

@@ -77,10 +77,9 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn transpose(self, rows: &mut [V; 16]) {
-        for r in 0..8 {
-            for c in 0..r {
-                (rows[r][c], rows[c][r]) = (rows[c][r], rows[r][c]);
-            }
+        let from = *rows;
+        for (r, row) in rows.iter_mut().enumerate().take(8) {
+            *row = std::array::from_fn(|c| from[c][r]);
         }
     }
     #[inline(always)]
