@@ -180,7 +180,7 @@ pub fn shown(value: &Value) -> String {
     }
 }
 
-/// At most [`SHOWN`] characters of a text.
+/// At most `SHOWN` characters of a text.
 pub fn shortened(text: &str) -> String {
     match text.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
