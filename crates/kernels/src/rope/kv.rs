@@ -331,12 +331,12 @@ mod tests {
             for isa in Isa::all_available() {
                 for layout in [RopeLayout::Halves, RopeLayout::Interleaved] {
                     let mut expected = normed.clone();
-                    for i in 0..rot / 2 {
+                    for (i, freq) in freqs.iter().enumerate() {
                         let (a, b) = match layout {
                             RopeLayout::Halves => (i, i + rot / 2),
                             RopeLayout::Interleaved => (2 * i, 2 * i + 1),
                         };
-                        let (sin, cos) = f64::from(1234.0 * freqs[i]).sin_cos();
+                        let (sin, cos) = f64::from(1234.0 * freq).sin_cos();
                         (expected[a], expected[b]) =
                             (normed[a] * cos - normed[b] * sin, normed[b] * cos + normed[a] * sin);
                     }
