@@ -50,26 +50,27 @@ pub enum RopeScaling {
 ///
 /// `base` is `rope_theta`; `max_position` the longest context of the model.
 pub fn inv_freq(scaling: &RopeScaling, base: f64, dim: usize, max_position: usize) -> (Vec<f32>, f32) {
-    // transformers computes in f32: exponents and powers are rounded where it rounds them.
+    // In f32 and rounded where transformers rounds: a position multiplies whatever a frequency is off by.
     let powers = (0..dim / 2).map(|i| base.powf(f64::from((2 * i) as f32 / dim as f32)) as f32);
     match *scaling {
         RopeScaling::None => (powers.map(|power| 1.0 / power).collect(), 1.0),
         RopeScaling::Linear { factor } => (powers.map(|power| 1.0 / power / factor as f32).collect(), 1.0),
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_max_position } => {
             let original = original_max_position as f64;
+            let [longest, shortest] =
+                [low_freq_factor, high_freq_factor].map(|factor| (original / factor) as f32);
+            let (low, range) = (low_freq_factor as f32, (high_freq_factor - low_freq_factor) as f32);
             let stretch = |power: f32| {
-                let freq = f64::from(1.0 / power);
-                let wavelength = TAU / freq;
-                let stretched = if wavelength > original / low_freq_factor {
-                    freq / factor
-                } else if wavelength < original / high_freq_factor {
+                let freq = 1.0 / power;
+                let wavelength = 1.0 / freq * TAU as f32;
+                if wavelength > longest {
+                    freq / factor as f32
+                } else if wavelength < shortest {
                     freq
                 } else {
-                    let smooth =
-                        (original / wavelength - low_freq_factor) / (high_freq_factor - low_freq_factor);
-                    (1.0 - smooth) * freq / factor + smooth * freq
-                };
-                stretched as f32
+                    let smooth = (1.0 / wavelength * original as f32 - low) / range;
+                    (1.0 - smooth) * freq / factor as f32 + smooth * freq
+                }
             };
             (powers.map(stretch).collect(), 1.0)
         }
@@ -95,10 +96,10 @@ pub fn inv_freq(scaling: &RopeScaling, base: f64, dim: usize, max_position: usiz
             if low == high {
                 high += 0.001; // A step instead of a division by zero.
             }
+            let (start, width) = (low as f32, (high - low) as f32);
             let blend = |(i, power): (usize, f32)| {
-                let ramp = ((i as f64 - low) / (high - low)).clamp(0.0, 1.0);
-                let (kept, stretched) = (1.0 / f64::from(power), 1.0 / (factor * f64::from(power)));
-                (stretched * ramp + kept * (1.0 - ramp)) as f32
+                let kept = 1.0 - ((i as f32 - start) / width).clamp(0.0, 1.0);
+                1.0 / (factor as f32 * power) * (1.0 - kept) + 1.0 / power * kept
             };
             let scale = |weight: f64| if factor <= 1.0 { 1.0 } else { 0.1 * weight * factor.ln() + 1.0 };
             let computed = match (mscale, mscale_all_dim) {
@@ -130,5 +131,49 @@ mod tests {
         assert_eq!(factor(yarn(None, Some(0.707), Some(0.707))), 1.0);
         assert!((factor(yarn(None, None, None)) - (0.1 * 40f32.ln() + 1.0)).abs() < 1e-6);
         assert_eq!(factor(yarn(Some(1.25), Some(0.707), Some(1.0))), 1.25);
+    }
+
+    /// Frequencies of transformers 5.17; a computation in f64 is off by up to 4 and 2 units in the last place.
+    #[test]
+    fn frequencies_are_rounded_as_in_transformers() {
+        let llama3 = RopeScaling::Llama3 {
+            factor: 32.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_max_position: 256,
+        };
+        let expected = [
+            1.0,
+            0.19392276,
+            0.0076381094,
+            0.00022789578,
+            4.419417e-05,
+            8.570256e-06,
+            1.6619674e-06,
+            3.222933e-07,
+        ];
+        assert_eq!(inv_freq(&llama3, 500_000.0, 16, 1024).0, expected);
+
+        let yarn = RopeScaling::Yarn {
+            factor: 4.0,
+            original_max_position: Some(256),
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            attention_factor: None,
+            mscale: None,
+            mscale_all_dim: None,
+            truncate: false,
+        };
+        let expected = [
+            1.0,
+            0.13522401,
+            0.012874116,
+            0.0018231663,
+            0.00035355336,
+            6.856205e-05,
+            1.3295739e-05,
+            2.5783463e-06,
+        ];
+        assert_eq!(inv_freq(&yarn, 500_000.0, 16, 1024).0, expected);
     }
 }
