@@ -25,6 +25,11 @@ impl<'a> Fields<'a> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether `key` is there, even if it is `null`.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.object.contains_key(key)
+    }
+
     /// The object under `key`.
     pub(crate) fn object(&self, key: &str) -> Result<Option<Fields<'a>>> {
         self.get(key)

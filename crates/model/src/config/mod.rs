@@ -9,7 +9,7 @@ mod rope;
 use bessemer_kernels::rope::RopeScaling;
 use serde_json::Value;
 
-use crate::error::{Result, config_error};
+use crate::error::{ModelError, Result, config_error};
 use fields::Fields;
 
 /// The families whose networks are known.
@@ -136,6 +136,7 @@ impl ModelConfig {
         }
         let head_dim = match f.optional_size("head_dim", 65_536)? {
             Some(dim) => dim,
+            None if architecture == Architecture::Qwen3 => 128, // Hugging Face's default, in this family alone
             None if hidden_size.is_multiple_of(heads) => hidden_size / heads,
             None => {
                 return Err(config_error(
@@ -214,17 +215,22 @@ fn architecture(f: &Fields<'_>) -> Result<Architecture> {
     })
 }
 
-/// The window of each layer. Mistral slides everywhere; Qwen slides in the layers from `max_window_layers` on, and only
-/// where `use_sliding_window` says so; `layer_types` says it per layer.
+/// The window of each layer. Mistral slides everywhere; Qwen only where `use_sliding_window` says so, and then in the
+/// layers from `max_window_layers` on (with experts: everywhere); `layer_types` says it per layer. Hugging Face's
+/// default window, 4096, holds where the key is absent; `null` means none.
 fn windows(f: &Fields<'_>, architecture: Architecture, layers: usize) -> Result<Vec<Option<usize>>> {
-    let window = f.optional_size("sliding_window", LARGEST)?;
+    let window = match f.has("sliding_window") {
+        true => f.optional_size("sliding_window", LARGEST)?,
+        false => Some(4096),
+    };
+    let asked = || Ok::<_, ModelError>(f.flag("use_sliding_window")?.unwrap_or(false));
     let (on, first) = match architecture {
         Architecture::Llama => (false, 0),
         Architecture::Mistral => (true, 0),
-        _ => (
-            f.flag("use_sliding_window")?.unwrap_or(false),
-            f.optional_count("max_window_layers", LARGEST)?.unwrap_or(layers),
-        ),
+        Architecture::Qwen3Moe => (asked()?, 0),
+        Architecture::Qwen2 | Architecture::Qwen3 => {
+            (asked()?, f.optional_count("max_window_layers", LARGEST)?.unwrap_or(28))
+        }
     };
     let Some(window) = window.filter(|_| on) else { return Ok(vec![None; layers]) };
     if let Some(types) = f.strings("layer_types")? {
@@ -254,7 +260,11 @@ fn windows(f: &Fields<'_>, architecture: Architecture, layers: usize) -> Result<
 }
 
 fn moe(f: &Fields<'_>, layers: usize) -> Result<MoeConfig> {
-    let experts = f.size("num_experts", 65_536)?;
+    // transformers 5 writes the second name.
+    let experts = match f.optional_size("num_local_experts", 65_536)? {
+        Some(experts) if !f.has("num_experts") => experts,
+        _ => f.size("num_experts", 65_536)?,
+    };
     let top_k = f.size("num_experts_per_tok", 65_536)?;
     if top_k > experts {
         return Err(config_error(

@@ -50,6 +50,31 @@ fn windows_follow_the_family() {
     );
     let types = json!({ "use_sliding_window": true, "layer_types": ["sliding_attention", "full_attention"] });
     assert_eq!(windows("qwen3", types), [Some(32), None]);
+    let experts = json!({
+        "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 24,
+        "use_sliding_window": true, "max_window_layers": 1
+    });
+    assert_eq!(
+        windows("qwen3_moe", experts),
+        [Some(32), Some(32)],
+        "every layer, as transformers 5 computes"
+    );
+}
+
+#[test]
+fn a_window_that_is_absent_is_the_default_and_null_is_none() {
+    let windows = |more: Value| {
+        ModelConfig::from_hf(&with(with(llama(), json!({ "model_type": "mistral" })), more)).unwrap().windows
+    };
+    assert_eq!(windows(json!({})), [Some(4096), Some(4096)]);
+    assert_eq!(windows(json!({ "sliding_window": null })), [None, None]);
+}
+
+#[test]
+fn qwen_slides_from_layer_28_unless_told_otherwise() {
+    let slide = json!({ "model_type": "qwen2", "num_hidden_layers": 30, "use_sliding_window": true, "sliding_window": 8 });
+    let windows = ModelConfig::from_hf(&with(llama(), slide)).unwrap().windows;
+    assert_eq!(windows.iter().position(Option::is_some), Some(28));
 }
 
 #[test]
@@ -62,6 +87,9 @@ fn defaults_are_hugging_faces() {
     assert_eq!((config.kv_heads, config.head_dim, config.rope.theta), (4, 16, 10_000.0));
     assert!(!config.tied);
     assert_eq!(config.rope.rotated, 16);
+    let mut qwen3 = with(llama(), json!({ "model_type": "qwen3" }));
+    qwen3.as_object_mut().unwrap().remove("head_dim");
+    assert_eq!(ModelConfig::from_hf(&qwen3).unwrap().head_dim, 128, "not hidden_size / num_attention_heads");
 }
 
 #[test]
@@ -70,8 +98,13 @@ fn experts_sit_where_the_configuration_says() {
         "model_type": "qwen3_moe", "num_experts": 16, "num_experts_per_tok": 4, "moe_intermediate_size": 24,
         "num_hidden_layers": 4, "decoder_sparse_step": 2, "mlp_only_layers": [3], "norm_topk_prob": true
     });
-    let config = ModelConfig::from_hf(&with(llama(), moe)).unwrap();
-    assert_eq!(config.moe.unwrap().sparse, [false, true, false, false]);
+    let config = ModelConfig::from_hf(&with(llama(), moe.clone())).unwrap();
+    assert_eq!(config.moe.as_ref().unwrap().sparse, [false, true, false, false]);
+
+    let mut new = moe;
+    let experts = new.as_object_mut().unwrap().remove("num_experts").unwrap();
+    let new = with(with(llama(), new), json!({ "num_local_experts": experts }));
+    assert_eq!(config, ModelConfig::from_hf(&new).unwrap(), "transformers 5 renames num_experts");
 }
 
 #[test]
