@@ -27,10 +27,10 @@ pub use error::{ModelError, Result};
 pub use kv_cache::KvCache;
 pub use options::{ActivationMode, KvPrecision, ModelOptions};
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bessemer_hal::Slice;
-use bessemer_runtime::{Recorder, Runtime};
+use bessemer_runtime::{HeapStack, Recorder, Runtime};
 use bessemer_weights::{ModelFiles, Weights};
 
 use layers::decoder::Decoder;
@@ -54,11 +54,11 @@ impl Model {
     pub fn load(files: &ModelFiles, runtime: &Arc<Runtime>, options: &ModelOptions) -> Result<Self> {
         let config = ModelConfig::from_hf(&files.config)?;
         let weights = Weights::new(files)?;
-        let before = runtime.device().allocated();
-        let loader = Loader { weights: &weights, runtime, config: &config, options: *options };
+        let memory = Mutex::new(HeapStack::new(runtime.device().clone()));
+        let loader = Loader { weights: &weights, runtime, config: &config, options: *options, memory };
         let decoder = architectures::load(&loader)?;
         weights.finish(&|name| ignored(&config, name))?;
-        let weight_bytes = runtime.device().allocated().saturating_sub(before);
+        let weight_bytes = loader.bytes();
         Ok(Self { config, options: *options, runtime: runtime.clone(), decoder, weight_bytes })
     }
 

@@ -4,12 +4,14 @@
 //! buffer and copied to the device, and the file's pages are given back, so that loading needs little memory beside
 //! the model itself.
 
+use std::sync::{Mutex, PoisonError};
+
 use bessemer_hal::Slice;
 use bessemer_kernels::linear::{
     Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType, Source, Weights as PackedWeights,
     pack,
 };
-use bessemer_runtime::Runtime;
+use bessemer_runtime::{HeapStack, Runtime};
 use bessemer_weights::{DType, Format, LinearWeight, Tensor, Weights};
 
 use crate::options::ActivationMode;
@@ -25,6 +27,7 @@ pub(crate) struct Loader<'a> {
     pub(crate) runtime: &'a Runtime,
     pub(crate) config: &'a ModelConfig,
     pub(crate) options: ModelOptions,
+    pub(crate) memory: Mutex<HeapStack>,
 }
 
 /// A matrix (or a stack of experts) on the device.
@@ -59,9 +62,27 @@ impl Loader<'_> {
         }
     }
 
+    /// Memory that stays as long as the model.
+    fn place(&self, label: &str, bytes: usize) -> Result<Slice> {
+        Ok(self.memory.lock().unwrap_or_else(PoisonError::into_inner).push(label, bytes as u64)?.whole())
+    }
+
+    /// Values that stay as long as the model.
+    pub(crate) fn upload(&self, label: &str, values: &[f32]) -> Result<Slice> {
+        let bytes = bytemuck::cast_slice(values);
+        let slice = self.place(label, bytes.len())?;
+        self.runtime.device().write(&slice, bytes)?;
+        Ok(slice)
+    }
+
+    /// Bytes placed so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+
     /// A vector of f32: norm weights, additive biases.
     pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Slice> {
-        Ok(self.runtime.upload(name, &self.weights.vector(name, len)?)?)
+        self.upload(name, &self.weights.vector(name, len)?)
     }
 
     /// A vector that is there when the configuration says so.
@@ -143,7 +164,7 @@ impl Loader<'_> {
         let label = names.join("+");
         let whole = LinearLayout::new(first.encoding(), shape, first.group(), first.scale_type())
             .map_err(|e| refused(&label, e))?;
-        let packed = self.runtime.allocate(&label, whole.bytes() as u64)?;
+        let packed = self.place(&label, whole.bytes())?;
         // Expert by expert, part by part: each is a run of whole panels, and so is their concatenation.
         let mut offset = 0;
         for expert in 0..experts {

@@ -16,11 +16,13 @@
 //! has completed.
 
 mod hazard;
+mod heap_stack;
 mod recorder;
 mod step;
 mod workspace;
 
 pub use hazard::HazardTracker;
+pub use heap_stack::HeapStack;
 pub use recorder::Recorder;
 pub use step::Step;
 pub use workspace::{Workspace, WorkspaceStatistics};

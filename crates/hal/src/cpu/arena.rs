@@ -103,8 +103,43 @@ impl Drop for Arena {
     }
 }
 
+/// Bytes of a huge page.
+#[cfg(all(target_os = "linux", not(miri)))]
+const HUGE_PAGE: usize = 2 << 20;
+
 /// Fresh zeroed memory at a page boundary; `None` when the system refuses.
 fn map(len: usize) -> Option<*mut u8> {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    if len >= HUGE_PAGE {
+        return map_huge(len);
+    }
+    anonymous(len)
+}
+
+/// As [`map`], at the boundary of a huge page: a mapping that starts inside one has none until the next.
+#[cfg(all(target_os = "linux", not(miri)))]
+fn map_huge(len: usize) -> Option<*mut u8> {
+    let base = anonymous(len.checked_add(HUGE_PAGE)?)?;
+    let page = 4096;
+    let len = len.next_multiple_of(page);
+    let front = base.addr().next_multiple_of(HUGE_PAGE) - base.addr();
+    let back = HUGE_PAGE - front;
+    // SAFETY: `front + len + back` bytes were mapped above, all three are multiples of a page, and nobody knows of
+    // them yet. What is cut off is never used; the advice may be refused, which changes nothing.
+    unsafe {
+        if front > 0 {
+            libc::munmap(base.cast(), front);
+        }
+        let start = base.add(front);
+        if back > 0 {
+            libc::munmap(start.add(len).cast(), back);
+        }
+        libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE);
+        Some(start)
+    }
+}
+
+fn anonymous(len: usize) -> Option<*mut u8> {
     // SAFETY: an anonymous private mapping at an address that the system chooses touches no existing memory.
     let base = unsafe {
         libc::mmap(
@@ -116,13 +151,5 @@ fn map(len: usize) -> Option<*mut u8> {
             0,
         )
     };
-    if base == libc::MAP_FAILED {
-        return None;
-    }
-    #[cfg(all(target_os = "linux", not(miri)))]
-    if len >= 2 << 20 {
-        // SAFETY: the range is the mapping made above. It is advice: a refusal changes nothing.
-        unsafe { libc::madvise(base, len, libc::MADV_HUGEPAGE) };
-    }
-    Some(base.cast())
+    (base != libc::MAP_FAILED).then(|| base.cast())
 }

@@ -259,6 +259,9 @@ impl<'a> Product<'a> {
         pair: impl Fn(usize) -> Option<RowPair>,
         y: &mut Tile<'_, f32>,
     ) {
+        if count == 0 {
+            return;
+        }
         let terms = self.x.terms();
         let row_bytes = self.layout.inp() * if matches!(self.x, Input::F32 { .. }) { 4 } else { terms };
         let block = (L2_SHARE / row_bytes.max(1)).next_multiple_of(8).clamp(16, ROW_BLOCK / terms);
@@ -286,35 +289,34 @@ impl<'a> Product<'a> {
         y: &mut Tile<'_, f32>,
     ) {
         let (inp, blocks) = (self.layout.inp(), self.layout.inp() / self.layout.block());
-        let mut rows = [Int8Row { codes: std::ptr::null(), scales: std::ptr::null(), sums: std::ptr::null() };
-            ROW_BLOCK];
-        let inputs = pairs.iter().flat_map(|(input, _)| (0..TERMS).map(move |term| input * TERMS + term));
-        for (to, input) in rows.iter_mut().zip(inputs) {
-            *to = Int8Row {
+        let row = |index: usize| {
+            let input = pairs[index / TERMS].0 * TERMS + index % TERMS;
+            Int8Row {
                 codes: x.codes[input * inp..(input + 1) * inp].as_ptr(),
                 scales: x.scales[input * blocks..(input + 1) * blocks].as_ptr(),
                 sums: x.sums[input * blocks..(input + 1) * blocks].as_ptr(),
-            };
-        }
-        let rows = &rows[..pairs.len() * TERMS];
+            }
+        };
+        let count = pairs.len() * TERMS;
         macro_rules! few {
             ($code:ty, $chunks:literal) => {
-                match *rows {
-                    [a] => self.few::<$code, $chunks, 1, TERMS>(expert, [a], pairs, y),
-                    [a, b] => self.few::<$code, $chunks, 2, TERMS>(expert, [a, b], pairs, y),
+                match count {
+                    1 => self.few::<$code, $chunks, 1, TERMS>(expert, [row(0)], pairs, y),
+                    2 => self.few::<$code, $chunks, 2, TERMS>(expert, [row(0), row(1)], pairs, y),
                     // The fourth result is dropped: three rows would not be faster.
-                    [a, b, c] => self.few::<$code, $chunks, 4, TERMS>(expert, [a, b, c, c], pairs, y),
-                    [a, b, c, d] => self.few::<$code, $chunks, 4, TERMS>(expert, [a, b, c, d], pairs, y),
-                    _ => {}
+                    3 => self.few::<$code, $chunks, 4, TERMS>(expert, [0, 1, 2, 2].map(row), pairs, y),
+                    _ => self.few::<$code, $chunks, 4, TERMS>(expert, [0, 1, 2, 3].map(row), pairs, y),
                 }
             };
         }
-        if rows.len() <= FEW {
+        if count <= FEW {
             with_codes!(self.layout, few);
             return;
         }
+        let mut rows = [row(0); ROW_BLOCK];
+        rows.iter_mut().enumerate().take(count).for_each(|(index, to)| *to = row(index));
         let mut out = [[0.0; LANES]; ROW_BLOCK];
-        let out = &mut out[..rows.len()];
+        let (rows, out) = (&rows[..count], &mut out[..count]);
         for panel in self.panels.clone() {
             out.fill([0.0; LANES]);
             let panels = self.quantised_panels(expert, panel..panel + 1);
@@ -482,9 +484,13 @@ impl<'a> Product<'a> {
         }
         for (result, &(_, row)) in results.iter().zip(pairs) {
             let to = &mut y.row_mut(row)[column..column + lanes];
-            for ((to, result), bias) in to.iter_mut().zip(result).zip(&bias) {
-                let value = if self.epilogue.bias.is_some() { result + bias } else { *result };
-                *to = if self.epilogue.write == Write::Add { *to + value } else { value };
+            let mut value = *result;
+            if self.epilogue.bias.is_some() {
+                value = std::array::from_fn(|lane| value[lane] + bias[lane]);
+            }
+            match self.epilogue.write {
+                Write::Store => to.copy_from_slice(&value[..lanes]),
+                Write::Add => to.iter_mut().zip(&value).for_each(|(to, value)| *to += value),
             }
         }
     }

@@ -62,7 +62,7 @@ impl Decoder {
             layers,
             norm: Norm::load(loader, "model.norm", config.hidden_size)?,
             lm_head,
-            inv_freq: loader.runtime.upload("inv_freq", &frequencies)?,
+            inv_freq: loader.upload("inv_freq", &frequencies)?,
             attention_factor,
         })
     }

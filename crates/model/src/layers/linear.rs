@@ -156,7 +156,7 @@ impl Fused {
                     for (name, out) in &borrowed {
                         values.extend(loader.weights.vector(&format!("{name}.bias"), *out)?);
                     }
-                    Some(loader.runtime.upload("bias", &values)?)
+                    Some(loader.upload("bias", &values)?)
                 }
                 false => None,
             };
