@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bessemer_hal::cpu::Tile;
@@ -340,19 +341,22 @@ impl<'a> Product<'a> {
     ) where
         Few<C, CHUNKS, ROWS>: Job<Output = ()>,
     {
-        let mut out = [[0.0; LANES]; PANEL_BATCH * FEW];
+        // An expert's share of a launch may be a panel or two: clearing a whole batch would cost as much as its work.
+        let mut out = [const { MaybeUninit::<[f32; LANES]>::uninit() }; PANEL_BATCH * FEW];
         for first in self.panels.clone().step_by(PANEL_BATCH) {
             let batch = first..self.panels.end.min(first + PANEL_BATCH);
             let panels = self.quantised_panels(expert, batch.clone());
-            // SAFETY: panels and rows were sliced out of the checked slices; `out` holds a full batch.
-            unsafe {
+            // SAFETY: panels and rows were sliced out of the checked slices; `out` holds a full batch, and the job
+            // writes the results of every panel and row.
+            let out = unsafe {
                 self.level.run(Few::<C, CHUNKS, ROWS> {
                     panels,
                     rows,
-                    out: out.as_mut_ptr(),
+                    out: out.as_mut_ptr().cast(),
                     code: PhantomData,
                 });
-            }
+                std::slice::from_raw_parts_mut(out.as_mut_ptr().cast::<[f32; LANES]>(), batch.len() * ROWS)
+            };
             for (panel, out) in batch.zip(out.chunks_exact_mut(ROWS)) {
                 self.write(expert, panel, add_terms::<TERMS>(out), pairs, y);
             }

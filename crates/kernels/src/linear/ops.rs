@@ -336,12 +336,14 @@ fn quantise(invocation: &mut Invocation<'_>) {
             Int8RowMut { codes: codes.row_mut(main), scales: scales.row_mut(main), sums: sums.row_mut(main) };
         quantise_row(Isa::detect(), x, group, to).unwrap_or_else(|error| broken(&error.to_string()));
         if terms == 2 {
-            left_over.clear();
-            let blocks =
-                codes.row(2 * row).chunks_exact(group).zip(scales.row(2 * row)).zip(x.chunks_exact(group));
-            left_over.extend(blocks.flat_map(|((codes, scale), x)| {
-                codes.iter().zip(x).map(move |(code, x)| (-scale).mul_add(f32::from(*code), *x))
-            }));
+            left_over.resize(x.len(), 0.0);
+            let blocks = left_over.chunks_exact_mut(group).zip(x.chunks_exact(group));
+            let quantised = codes.row(2 * row).chunks_exact(group).zip(scales.row(2 * row));
+            for ((left_over, x), (codes, scale)) in blocks.zip(quantised) {
+                for ((left_over, x), code) in left_over.iter_mut().zip(x).zip(codes) {
+                    *left_over = x - scale * f32::from(*code);
+                }
+            }
             let to = Int8RowMut {
                 codes: codes.row_mut(2 * row + 1),
                 scales: scales.row_mut(2 * row + 1),
