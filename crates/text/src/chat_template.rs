@@ -90,7 +90,8 @@ impl ChatTemplate {
     fn compile(sources: &source::Sources<'_>, tokens: TokenStrings) -> Result<Self, TemplateError> {
         let mut environment = environment()?;
         let mut add = |name: &'static str, text: &str| {
-            let text = source::without_generation_marks(text).into_owned();
+            let text = source::with_plain_newlines(text);
+            let text = source::without_generation_marks(&text).into_owned();
             guarded(|| environment.add_template_owned(name, text).map_err(TemplateError::from))
         };
         add(DEFAULT, sources.default)?;

@@ -119,6 +119,15 @@ fn python_methods() {
         ),
         ("{{ 'user' in messages | map(attribute='role') | list }}", "True"),
         ("a\n  {% if true %}\n  b\n  {% endif %}\nc\n", "a\n  b\nc"),
+        ("a\r\n{% if true %}\r\nb{{ '\r\n' }}{% endif %}\rc\r\n", "a\nb\nc"),
+        (
+            "{{ none is iterable }}{{ 1 is iterable }}{{ nobody is iterable }}{{ 'x' is iterable }}",
+            "FalseFalseTrueTrue",
+        ),
+        (
+            "{{ 'x' is sequence }}{{ {} is sequence }}{{ none is sequence }}{{ 1 is sequence }}",
+            "TrueTrueFalseFalse",
+        ),
         ("{% generation %}x{%- endgeneration %}", "x"),
         ("{{ tools is none }}{{ documents is none }}{{ bos_token is defined }}", "TrueTrueFalse"),
     ] {

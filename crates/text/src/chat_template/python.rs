@@ -4,7 +4,7 @@
 //! - **Widths are bounded**: `indent` and string formatting take a width from the template, and the engine would
 //!   allocate whatever it says.
 
-use minijinja::value::{Kwargs, Rest, Tuple, ValueOrKwargs, from_args};
+use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
@@ -17,9 +17,21 @@ pub(super) fn install(environment: &mut Environment<'static>) {
     environment.add_filter("indent", indent);
     environment.add_filter("format", format);
     environment.add_function("range", range);
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
     // Nobody needs these in a prompt, and their counts are unbounded.
     environment.remove_filter("slice");
     environment.remove_filter("batch");
+}
+
+/// The engine loops over `none`; Python does not, and templates tell absent content by it.
+fn is_iterable(value: &Value) -> bool {
+    !value.is_none() && value.try_iter().is_ok()
+}
+
+/// Jinja asks for a length and an index, which strings, maps and undefined values have too.
+fn is_sequence(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::String | ValueKind::Map | ValueKind::Undefined)
 }
 
 fn call_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {

@@ -84,6 +84,11 @@ impl<'a> Sources<'a> {
     }
 }
 
+/// Ends every line with `\n`, string literals included: so Jinja reads its sources.
+pub(super) fn with_plain_newlines(source: &str) -> String {
+    source.replace("\r\n", "\n").replace('\r', "\n")
+}
+
 /// Turns `{% generation %}` … `{% endgeneration %}` into a block that is always rendered.
 ///
 /// The marks tell a trainer which tokens are the assistant's; the rendered text is the same without them. Whitespace
