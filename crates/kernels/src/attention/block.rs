@@ -56,29 +56,57 @@ impl<'a, E> Paged<'a, E> {
     }
 }
 
-/// Widens strips `wanted` into `to`, where a strip's rows of `columns` elements are `stride` elements apart. A strip
-/// that the cache lacks becomes zeros.
+impl<E> Paged<'_, E> {
+    /// Asks for the strips of positions `range`: the machine guesses no further than a page, and a strip is about one.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(&self, s: S, range: std::ops::Range<usize>) {
+        for position in range.step_by(STRIP) {
+            s.prefetch(self.strip(position));
+        }
+    }
+}
+
+/// Widens strips `wanted` of keys into `to`, `[head_dim, KEYS]`. A strip that the cache lacks becomes zeros.
 #[inline(always)]
-pub(super) fn widen<'t, S: Simd, E: KvElement>(
+pub(super) fn widen_keys<'t, S: Simd, E: KvElement>(
     s: S,
     strips: Strips<'_, E>,
     wanted: std::ops::Range<usize>,
-    (columns, stride): (usize, usize),
     to: &'t mut [f32],
 ) -> Strips<'t, f32> {
-    let mut wide: Strips<'t, f32> = [&[]; STRIPS];
-    let rows = to.len() / (STRIPS * stride);
-    for (i, (to, strip)) in to.chunks_exact_mut(rows * stride).zip(strips).enumerate().take(STRIPS) {
-        if !wanted.contains(&i) {
-            continue;
-        }
-        for (row, to) in to.chunks_exact_mut(stride).enumerate() {
-            let from = strip.get(row * columns..(row + 1) * columns).unwrap_or(&[]);
-            for (d, to) in (0..).step_by(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-                s.store(to, E::load(s, from.get(d..).unwrap_or(&[])));
+    for (i, strip) in strips.iter().enumerate() {
+        if wanted.contains(&i) {
+            for (d, to) in to.chunks_exact_mut(KEYS).enumerate() {
+                let column = strip.get(d * STRIP..(d + 1) * STRIP).unwrap_or(&[]);
+                for (first, to) in
+                    (0..).step_by(S::LANES).zip(to[i * STRIP..][..STRIP].chunks_exact_mut(S::LANES))
+                {
+                    s.store(to, E::load(s, column.get(first..).unwrap_or(&[])));
+                }
             }
         }
-        wide[i] = to;
     }
-    wide
+    std::array::from_fn(|i| to.get(i * STRIP..).unwrap_or(&[]))
+}
+
+/// Widens strips `wanted` of values into `to`, `[KEYS, stride]`. A strip that the cache lacks becomes zeros.
+#[inline(always)]
+pub(super) fn widen_values<'t, S: Simd, E: KvElement>(
+    s: S,
+    strips: Strips<'_, E>,
+    wanted: std::ops::Range<usize>,
+    head_dim: usize,
+    (to, stride): (&'t mut [f32], usize),
+) -> Strips<'t, f32> {
+    for (i, (to, strip)) in to.chunks_exact_mut(STRIP * stride).zip(strips).enumerate() {
+        if wanted.contains(&i) {
+            for (row, to) in to.chunks_exact_mut(stride).enumerate() {
+                let value = strip.get(row * head_dim..(row + 1) * head_dim).unwrap_or(&[]);
+                for (d, to) in (0..).step_by(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
+                    s.store(to, E::load(s, value.get(d..).unwrap_or(&[])));
+                }
+            }
+        }
+    }
+    std::array::from_fn(|i| to.get(i * STRIP * stride..).unwrap_or(&[]))
 }

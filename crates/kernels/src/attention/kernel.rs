@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use super::Params;
-use super::block::{KEYS, Paged, Strips, widen};
+use super::block::{KEYS, Paged, Strips, widen_keys, widen_values};
 use super::multiply::{ROWS, mix, scores};
 use crate::kv::{KvElement, STRIP};
 use crate::simd::{self, Simd, Task, padded};
@@ -164,11 +164,14 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
             // A few queries widen what they read as they read it; many share the work.
             let few = E::WIDE || queries <= ROWS;
             if few && all_keys && all_values && head_dim.is_multiple_of(S::LANES) {
-                run.see(s, some_keys, (some_values, head_dim), seen);
+                run.see(s, (some_keys, STRIP), (some_values, head_dim), seen);
             } else {
-                let keys = widen(s, some_keys, wanted.clone(), (STRIP, STRIP), keys);
-                let values = widen(s, some_values, wanted, (head_dim, wide), values);
-                run.see(s, keys, (values, wide), seen);
+                let ahead = from + KEYS..end(count - 1).min(from + 2 * KEYS);
+                paged_keys.prefetch(s, ahead.clone());
+                paged_values.prefetch(s, ahead);
+                let keys = widen_keys(s, some_keys, wanted.clone(), keys);
+                let values = widen_values(s, some_values, wanted, head_dim, (values, wide));
+                run.see(s, (keys, KEYS), (values, wide), seen);
             }
         }
 
@@ -206,13 +209,14 @@ struct Queries<'a> {
 }
 
 impl Queries<'_> {
-    /// Adds one block, of which row `i` of the run sees the keys `seen(i)`. Values are `stride` elements apart.
+    /// Adds one block, of which row `i` of the run sees the keys `seen(i)`. Beside the keys stands how far the next feature is,
+    /// beside the values how far the next value is.
     #[inline(always)]
     fn see<S: Simd, E: KvElement>(
         &mut self,
         s: S,
-        keys: Strips<'_, E>,
-        (values, stride): (Strips<'_, E>, usize),
+        keys: (Strips<'_, E>, usize),
+        values: (Strips<'_, E>, usize),
         seen: impl Fn(usize) -> Range<usize>,
     ) {
         let (head_dim, group, wide) = (self.head_dim, self.group, padded(self.head_dim));
@@ -245,7 +249,7 @@ impl Queries<'_> {
                     s.store(total, sum);
                 }
                 let to = (&mut self.sums[query * wide..], wide);
-                mix(s, (rows, head_dim), (self.scores, &shrink), (values, stride), any, to);
+                mix(s, (rows, head_dim), (self.scores, &shrink), values, any, to);
             }
             query += rows;
         }

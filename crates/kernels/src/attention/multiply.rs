@@ -25,19 +25,21 @@ fn height(left: usize) -> usize {
 }
 
 /// `to[r][k] = q[r] · key k` for `rows ≤ ROWS` rows and the keys of strips `wanted`; rows of `q` are `head_dim`
-/// elements, those of `to` are [`KEYS`].
+/// elements, those of `to` are [`KEYS`]. A key's features are `step` elements apart.
 #[inline(always)]
 pub(super) fn scores<S: Simd, E: KvElement>(
     s: S,
     (rows, head_dim): (usize, usize),
     q: &[f32],
-    keys: Strips<'_, E>,
+    (keys, step): (Strips<'_, E>, usize),
     wanted: Range<usize>,
     to: &mut [f32],
 ) {
     // The tiles below check nothing.
     assert!(rows <= ROWS && wanted.end <= STRIPS && q.len() >= rows * head_dim && to.len() >= rows * KEYS);
-    assert!(keys[wanted.clone()].iter().all(|strip| strip.len() >= STRIP * head_dim));
+    assert!(
+        keys[wanted.clone()].iter().all(|strip| head_dim > 0 && strip.len() >= (head_dim - 1) * step + STRIP)
+    );
     let registers = wanted.start * STRIP / S::LANES..wanted.end * STRIP / S::LANES;
     let mut row = 0;
     while row < rows {
@@ -51,7 +53,7 @@ pub(super) fn scores<S: Simd, E: KvElement>(
                 2.. => 2,
                 _ => 1,
             };
-            let tile = Scores { q: &q[row * head_dim..], head_dim, keys: &keys, register };
+            let tile = Scores { q: &q[row * head_dim..], head_dim, keys: &keys, step, register };
             let to = &mut to[row * KEYS + register * S::LANES..];
             // SAFETY: `height` rows and `width` registers lie inside what was asserted above.
             unsafe {
@@ -82,6 +84,7 @@ struct Scores<'a, E> {
     q: &'a [f32],
     head_dim: usize,
     keys: &'a Strips<'a, E>,
+    step: usize,
     /// The first register of keys.
     register: usize,
 }
@@ -103,7 +106,7 @@ impl<E: KvElement> Scores<'_, E> {
             for d in 0..self.head_dim {
                 let mut column = [s.splat(0.0); C];
                 for (column, keys) in column.iter_mut().zip(keys) {
-                    *column = E::load_ptr(s, keys.add(d * STRIP));
+                    *column = E::load_ptr(s, keys.add(d * self.step));
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
                     let x = s.splat(*q.add(r * self.head_dim + d));
