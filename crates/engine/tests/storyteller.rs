@@ -92,11 +92,8 @@ fn output_is_the_same_alone_together_in_any_chunking_and_after_preemption() {
     }
 
     let bytes = alone.info().kv_bytes / alone.info().kv_blocks as u64 / 16;
-    let engine = load(|options| {
-        options.kv_memory = Some(bytes * 96);
-        options.block_size = 4;
-    });
-    assert_eq!(engine.info().kv_blocks, 24);
+    let engine = load(|options| options.kv_memory = Some(bytes * 96));
+    assert_eq!(engine.info().kv_blocks, 6);
     let streams: Vec<_> =
         requests(&engine).into_iter().map(|request| engine.submit(request).unwrap()).collect();
     for (stream, expected) in streams.into_iter().zip(&expected) {

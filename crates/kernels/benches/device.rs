@@ -21,10 +21,14 @@ fn main() {
         let bench = Bench { catalog: Catalog::new(device) };
         for (what, kv_type, (heads, kv_heads, head_dim), rows, keys) in [
             ("prefill", KvType::F16, (32, 8, 128), 512, 512),
+            ("prefill", KvType::F16, (16, 8, 128), 512, 512),
             ("prefill", KvType::F16, (32, 8, 128), 512, 4096),
             ("prefill", KvType::F32, (32, 8, 128), 512, 2048),
             ("prefill", KvType::F16, (14, 2, 64), 512, 2048),
             ("prefill", KvType::F16, (16, 16, 96), 512, 2048),
+            ("decode", KvType::F16, (16, 8, 128), 1, 40),
+            ("decode", KvType::F16, (16, 8, 128), 1, 300),
+            ("decode", KvType::F16, (16, 8, 128), 1, 4096),
             ("decode", KvType::F16, (32, 8, 128), 1, 16384),
             ("decode", KvType::F16, (14, 2, 64), 1, 16384),
             ("decode", KvType::F16, (16, 16, 128), 1, 16384),

@@ -5,11 +5,15 @@
 //! - Softmax is computed *online*, block of keys by block of keys (Dao et al., *FlashAttention*, 2022). Blocks start at
 //!   multiples of 64 **positions**, whatever the chunk, the batch or the block table: so a row's sums have one order,
 //!   and its bits do not depend on how its prompt was cut or on what ran beside it.
-//! - A workgroup owns some rows of one key head, with all query heads that share it. It widens and transposes a block of
-//!   keys once, for all of them; both products are then broadcast times vector, with one accumulator for each result.
-//!   The rejected form, dot products along the head, would need a sum across lanes for every score.
-//! - A masked key has weight exactly 0, which changes no sum: so it does not matter whether a block that a row cannot
-//!   see is skipped or computed for the sake of its neighbour.
+//! - Keys lie *turned* in the cache (see [`crate::kv`]): one load gives sixteen keys' share of a feature, and both
+//!   products are broadcast times vector, with one accumulator for each result. The rejected form, dot products along
+//!   the head, would need a sum across lanes for every score.
+//! - A workgroup owns some rows of one key head, with all query heads that share it. A few queries (decode) widen half
+//!   floats as they read them, strip by strip of the cache and none beyond the context; many (prefill) share a block
+//!   that was widened once. Widening is exact, so the bits are the same.
+//! - A masked key has weight exactly 0, which changes no sum: so it does not matter whether a key that a row cannot
+//!   see is skipped or computed for the sake of its neighbour. What nobody wrote may be no number: its scores are
+//!   overwritten and its values not read.
 //!
 //! Known gap: one row is not split along its keys, so a single sequence uses no more workers than it has key heads.
 
@@ -32,15 +36,15 @@ use crate::{Catalog, Op, bounds};
 pub struct Attention {
     /// f32 `[rows, heads * head_dim]`.
     pub q: Slice,
-    /// `[cache_rows, kv_heads * head_dim]`.
+    /// `[cache_rows / 16, kv_heads, head_dim, 16]`: keys lie turned, see [`crate::kv`].
     pub key_cache: Slice,
-    /// `[cache_rows, kv_heads * head_dim]`.
+    /// `[cache_rows / 16, kv_heads, 16, head_dim]`.
     pub value_cache: Slice,
     /// Elements of both caches.
     pub kv_type: KvType,
-    /// Rows of both caches.
+    /// Rows of both caches; a multiple of [`STRIP`](crate::kv::STRIP).
     pub cache_rows: usize,
-    /// Positions of a block: block `b` is the cache's rows `b * block_size..(b + 1) * block_size`.
+    /// Positions of a block, a multiple of [`STRIP`](crate::kv::STRIP): block `b` is the cache's rows `b * block_size..(b + 1) * block_size`.
     pub block_size: usize,
     /// f32 `[rows, heads * head_dim]`.
     pub out: Slice,
@@ -89,6 +93,8 @@ impl Op for Attention {
         bounds::rule(op, head_dim > 0 && block_size > 0 && self.window != Some(0), || {
             format!("head_dim ({head_dim}), block_size ({block_size}) and the window must not be 0")
         })?;
+        bounds::strips(op, "block_size", block_size)?;
+        bounds::strips(op, "cache_rows", cache_rows)?;
         bounds::holds::<f32>(op, "q", &self.q, &[rows, heads, head_dim])?;
         bounds::holds::<f32>(op, "out", &self.out, &[rows, heads, head_dim])?;
         let cache_bytes = [cache_rows, kv_heads, head_dim, self.kv_type.size()];
@@ -137,7 +143,7 @@ impl Op for Attention {
 }
 
 /// Rows of a workgroup when `group` query heads share a key head: as many as make good use of a block of keys once it
-/// is transposed, but fewer where that would leave workers without work.
+/// is widened, but fewer where that would leave workers without work.
 fn tile_rows(rows: usize, group: usize, kv_heads: usize, workers: usize) -> usize {
     const QUERIES: usize = 128;
     let groups_wanted = if workers == 1 { 1 } else { 4 * workers };

@@ -3,6 +3,7 @@
 use bessemer_hal::{DeviceError, Result, Slice};
 
 use crate::View;
+use crate::kv::STRIP;
 
 /// Refuses `slice`, operand `name` of `op`, unless it holds `shape` elements of type `T`.
 pub(crate) fn holds<T>(op: &str, name: &str, slice: &Slice, shape: &[usize]) -> Result<()> {
@@ -22,6 +23,15 @@ pub(crate) fn holds<T>(op: &str, name: &str, slice: &Slice, shape: &[usize]) -> 
 /// Refuses a shape that breaks `rule`.
 pub(crate) fn rule(op: &str, holds: bool, rule: impl FnOnce() -> String) -> Result<()> {
     if holds { Ok(()) } else { Err(DeviceError::Usage(format!("{op}: {}", rule()))) }
+}
+
+/// Refuses `rows` of a KV cache that are not whole strips.
+pub(crate) fn strips(op: &str, name: &str, rows: usize) -> Result<()> {
+    rule(op, rows.is_multiple_of(STRIP), || {
+        format!(
+            "{name} must be a multiple of {STRIP}, the rows of a strip of the KV cache, not {rows}; round it up"
+        )
+    })
 }
 
 /// Refuses `view` unless it has `rows` rows of `cols` f32 columns.

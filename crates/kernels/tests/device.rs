@@ -312,3 +312,30 @@ fn a_buffer_that_is_too_small_is_named() {
     let message = norm.dispatch(&bench.catalog).unwrap_err().to_string();
     assert!(message.contains("rms_norm: weight") && message.contains("28 bytes"), "{message}");
 }
+
+#[test]
+fn a_cache_in_parts_of_strips_is_refused() {
+    let bench = Bench::new(1);
+    let attention = |block_size: usize| Attention {
+        q: bench.room::<f32>(8),
+        key_cache: bench.room::<f32>(48 * 8),
+        value_cache: bench.room::<f32>(48 * 8),
+        kv_type: KvType::F32,
+        cache_rows: 48,
+        block_size,
+        out: bench.room::<f32>(8),
+        row_seq: bench.room::<u32>(1),
+        positions: bench.room::<u32>(1),
+        block_tables: bench.room::<u32>(1),
+        blocks_per_seq: 1,
+        rows: 1,
+        heads: 1,
+        kv_heads: 1,
+        head_dim: 8,
+        scale: 1.0,
+        window: None,
+    };
+    assert!(attention(48).dispatch(&bench.catalog).is_ok());
+    let message = attention(24).dispatch(&bench.catalog).unwrap_err().to_string();
+    assert!(message.contains("block_size must be a multiple of 16") && message.contains("24"), "{message}");
+}

@@ -32,6 +32,9 @@ pub enum ModelError {
         /// The rule and the value.
         reason: String,
     },
+    /// A KV cache cannot have this shape.
+    #[error("KV cache: {0}")]
+    Cache(String),
     /// A batch contradicts itself or the model.
     #[error("batch: {0}")]
     Batch(String),

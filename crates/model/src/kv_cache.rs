@@ -2,11 +2,13 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::KvType;
+use bessemer_kernels::kv::STRIP;
 use bessemer_runtime::Runtime;
 
-use crate::{KvPrecision, ModelConfig, Result};
+use crate::{KvPrecision, ModelConfig, ModelError, Result};
 
-/// Keys and values of all layers: `blocks × block_size` rows of `kv_heads · head_dim` elements each.
+/// Keys and values of all layers: `blocks × block_size` rows of `kv_heads · head_dim` elements each, in
+/// strips of 16 rows (see [`bessemer_kernels::kv`]).
 #[derive(Debug)]
 pub struct KvCache {
     pub(crate) layers: Vec<KvLayer>,
@@ -31,6 +33,13 @@ impl KvCache {
         blocks: usize,
         block_size: usize,
     ) -> Result<Self> {
+        if block_size == 0 || !block_size.is_multiple_of(STRIP) {
+            return Err(ModelError::Cache(format!(
+                "block_size must be a multiple of {STRIP}, the rows of a strip of the KV cache; given: {block_size}; \
+                 round it up to {}",
+                block_size.max(1).next_multiple_of(STRIP)
+            )));
+        }
         let rows = blocks * block_size;
         let bytes = (rows * config.kv_heads * config.head_dim * precision.bytes()) as u64;
         let layers = (0..config.layers)

@@ -82,10 +82,10 @@ impl Model {
         self.config.kv_bytes_per_token(self.options.kv.bytes())
     }
 
-    /// A cache of `blocks` blocks of `block_size` tokens.
+    /// A cache of `blocks` blocks of `block_size` tokens, a multiple of 16.
     ///
     /// # Errors
-    /// When the device has no memory for it.
+    /// [`ModelError::Cache`] for another `block_size`, [`ModelError::Device`] when the device has no memory for it.
     pub fn create_kv_cache(&self, blocks: usize, block_size: usize) -> Result<KvCache> {
         KvCache::new(&self.runtime, &self.config, self.options.kv, blocks, block_size)
     }

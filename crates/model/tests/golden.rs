@@ -168,6 +168,19 @@ fn exact_path_agrees_with_the_float32_oracle() {
 }
 
 #[test]
+fn a_cache_in_parts_of_strips_is_refused() {
+    let case = cases().into_iter().next().unwrap();
+    let session = Session::open(&case, &FAST);
+    for block_size in [0, 8, 24] {
+        let message = session.model.create_kv_cache(4, block_size).unwrap_err().to_string();
+        assert!(
+            message.contains("multiple of 16") && message.contains(&format!("given: {block_size}")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn fast_path_stays_close_to_the_oracle() {
     for case in cases() {
         let label = case.file_name().unwrap().to_string_lossy().into_owned();

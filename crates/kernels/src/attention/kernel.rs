@@ -1,15 +1,16 @@
 //! The CPU kernel: workgroups, runs of rows of one sequence, and the online softmax.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use bessemer_hal::cpu::{Invocation, Tile};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use super::Params;
-use super::block::{KEYS, Paged, transpose_keys, widen_values};
-use super::multiply::{Matrix, ROWS, multiply};
-use crate::kv::KvElement;
+use super::block::{KEYS, Paged, Strips, widen_keys, widen_values};
+use super::multiply::{ROWS, mix, scores};
+use crate::kv::{KvElement, STRIP};
 use crate::simd::{self, Simd, Task, padded};
 use crate::{Isa, Kernel};
 
@@ -105,7 +106,7 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
         let sizes = [
             queries * head_dim,
             queries * wide,
-            head_dim * KEYS,
+            KEYS * head_dim,
             KEYS * wide,
             ROWS * KEYS,
             queries,
@@ -145,60 +146,36 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
             cache,
             table: table.unwrap_or(&[]),
             block_size: p.block_size as usize,
-            stride: kv_heads * head_dim,
-            offset: out.first_col() / group,
+            kv_heads,
+            head: out.first_col() / (group * head_dim),
             head_dim,
         };
+        let (paged_keys, paged_values) = (paged(inputs.keys), paged(inputs.values));
+        let mut run = Queries { count: queries, head_dim, group, q, sums, scores, maxima, totals };
 
         for block in start(0) / KEYS..end(count - 1).div_ceil(KEYS) {
             let from = block * KEYS;
             let visible = start(0).saturating_sub(from)..(end(count - 1) - from).min(KEYS);
-            transpose_keys(s, paged(inputs.keys), from, visible.clone(), keys);
-            widen_values(s, paged(inputs.values), from, visible, values, wide);
-
-            let mut query = 0;
-            while query < queries {
-                let rows = ROWS.min(queries - query);
-                let last = end((query + rows - 1) / group);
-                if last > from && start(query / group) < from + KEYS {
-                    let seen = (last - from).min(KEYS);
-                    let a = Matrix { data: &q[query * head_dim..], stride: head_dim };
-                    let b = Matrix { data: keys, stride: KEYS };
-                    multiply(s, (rows, head_dim, seen), a, b, (scores, KEYS), None);
-                    let mut shrink = [0.0; 16];
-                    for (r, scores) in scores.chunks_exact_mut(KEYS).enumerate().take(rows) {
-                        let i = (query + r) / group;
-                        scores[..start(i).saturating_sub(from).min(KEYS)].fill(f32::NEG_INFINITY);
-                        scores[end(i).saturating_sub(from).min(KEYS)..].fill(f32::NEG_INFINITY);
-                        let before = maxima[query + r];
-                        let max = largest(s, scores).max(before);
-                        (shrink[r], maxima[query + r]) = (before - max, max);
-                    }
-                    for shrink in shrink.chunks_exact_mut(S::LANES) {
-                        let power = s.exp2(s.load(shrink, 0.0));
-                        s.store(shrink, power);
-                    }
-                    for (r, scores) in scores.chunks_exact_mut(KEYS).enumerate().take(rows) {
-                        let total = &mut totals[(query + r) * 16..][..S::LANES];
-                        let added = exponentials(s, scores, maxima[query + r]);
-                        let sum = s.fma(s.load(total, 0.0), s.splat(shrink[r]), added);
-                        s.store(total, sum);
-                    }
-                    let a = Matrix { data: scores, stride: KEYS };
-                    let b = Matrix { data: values, stride: wide };
-                    multiply(
-                        s,
-                        (rows, seen, head_dim),
-                        a,
-                        b,
-                        (&mut sums[query * wide..], wide),
-                        Some(&shrink),
-                    );
-                }
-                query += rows;
+            let wanted = visible.start / STRIP..visible.end.div_ceil(STRIP);
+            let (some_keys, all_keys) = paged_keys.strips(from, wanted.clone());
+            let (some_values, all_values) = paged_values.strips(from, wanted.clone());
+            let seen =
+                |i: usize| start(i).saturating_sub(from).min(KEYS)..end(i).saturating_sub(from).min(KEYS);
+            // A few queries widen what they read as they read it; many share the work.
+            let few = E::WIDE || queries <= ROWS;
+            if few && all_keys && all_values && head_dim.is_multiple_of(S::LANES) {
+                run.see(s, (some_keys, STRIP), (some_values, head_dim), seen);
+            } else {
+                let ahead = from + KEYS..end(count - 1).min(from + 2 * KEYS);
+                paged_keys.prefetch(s, ahead.clone());
+                paged_values.prefetch(s, ahead);
+                let keys = widen_keys(s, some_keys, wanted.clone(), keys);
+                let values = widen_values(s, some_values, wanted, head_dim, (values, wide));
+                run.see(s, (keys, KEYS), (values, wide), seen);
             }
         }
 
+        let Queries { sums, totals, .. } = run;
         for i in 0..count {
             for (g, to) in out.row_mut(row + i).chunks_exact_mut(head_dim).enumerate() {
                 let query = i * group + g;
@@ -209,6 +186,72 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
                     s.store(to, s.add(s.mul(s.load(sum, 0.0), factor), s.splat(0.0)));
                 }
             }
+        }
+    }
+}
+
+/// The queries of a run and what they have gathered so far.
+struct Queries<'a> {
+    count: usize,
+    head_dim: usize,
+    /// Queries of a row.
+    group: usize,
+    /// `[queries, head_dim]`, scaled.
+    q: &'a [f32],
+    /// `[queries, padded(head_dim)]`: weighted values.
+    sums: &'a mut [f32],
+    /// `[ROWS, KEYS]`, of the queries at work.
+    scores: &'a mut [f32],
+    /// `[queries]`: the largest score.
+    maxima: &'a mut [f32],
+    /// `[queries, 16]`: sums of weights, lane by lane.
+    totals: &'a mut [f32],
+}
+
+impl Queries<'_> {
+    /// Adds one block, of which row `i` of the run sees the keys `seen(i)`. Beside the keys stands how far the next feature is,
+    /// beside the values how far the next value is.
+    #[inline(always)]
+    fn see<S: Simd, E: KvElement>(
+        &mut self,
+        s: S,
+        keys: (Strips<'_, E>, usize),
+        values: (Strips<'_, E>, usize),
+        seen: impl Fn(usize) -> Range<usize>,
+    ) {
+        let (head_dim, group, wide) = (self.head_dim, self.group, padded(self.head_dim));
+        let mut query = 0;
+        while query < self.count {
+            let rows = ROWS.min(self.count - query);
+            let any = seen(query / group).start..seen((query + rows - 1) / group).end;
+            if !any.is_empty() {
+                let strips = any.start / STRIP..any.end.div_ceil(STRIP);
+                let width = strips.end * STRIP;
+                scores(s, (rows, head_dim), &self.q[query * head_dim..], keys, strips, self.scores);
+                let mut shrink = [0.0; 16];
+                for (r, scores) in self.scores.chunks_exact_mut(KEYS).enumerate().take(rows) {
+                    let seen = seen((query + r) / group);
+                    // Overwritten, not added to: what lies in the cache beyond a row's keys may be no number.
+                    scores[..seen.start].fill(f32::NEG_INFINITY);
+                    scores[seen.end..].fill(f32::NEG_INFINITY);
+                    let before = self.maxima[query + r];
+                    let max = largest(s, &scores[..width]).max(before);
+                    (shrink[r], self.maxima[query + r]) = (before - max, max);
+                }
+                for shrink in shrink.chunks_exact_mut(S::LANES) {
+                    let power = s.exp2(s.load(shrink, 0.0));
+                    s.store(shrink, power);
+                }
+                for (r, scores) in self.scores.chunks_exact_mut(KEYS).enumerate().take(rows) {
+                    let total = &mut self.totals[(query + r) * 16..][..S::LANES];
+                    let added = exponentials(s, &mut scores[..width], self.maxima[query + r]);
+                    let sum = s.fma(s.load(total, 0.0), s.splat(shrink[r]), added);
+                    s.store(total, sum);
+                }
+                let to = (&mut self.sums[query * wide..], wide);
+                mix(s, (rows, head_dim), (self.scores, &shrink), values, any, to);
+            }
+            query += rows;
         }
     }
 }

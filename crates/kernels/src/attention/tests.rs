@@ -7,7 +7,7 @@ use super::kernel::{Inputs, attend};
 use super::{Params, tile_rows};
 use crate::Isa;
 use crate::golden::{Golden, Random};
-use crate::kv::KvElement;
+use crate::kv::{KvElement, STRIP};
 
 /// Sequences in a paged cache, with the queries of some of their positions.
 struct Case {
@@ -64,9 +64,9 @@ impl Case {
             rows: vec![],
         };
         for (seq, position) in positions {
-            let at = case.cache_row(seq, position) * kv_heads * head_dim;
-            case.keys[at..][..kv_heads * head_dim].copy_from_slice(&random.normal(kv_heads * head_dim));
-            case.values[at..][..kv_heads * head_dim].copy_from_slice(&random.normal(kv_heads * head_dim));
+            for head in 0..kv_heads {
+                case.put(seq, position, head, &random.normal(head_dim), &random.normal(head_dim));
+            }
             case.rows.push(Row { seq, position, q: random.normal(heads * head_dim) });
         }
         case
@@ -75,6 +75,20 @@ impl Case {
     fn cache_row(&self, seq: usize, position: usize) -> usize {
         let block = self.tables[seq * self.blocks_per_seq + position / self.block_size] as usize;
         block * self.block_size + position % self.block_size
+    }
+
+    /// Where the head's column of a key and of a value lie.
+    fn at(&self, seq: usize, position: usize, head: usize, d: usize) -> (usize, usize) {
+        let row = self.cache_row(seq, position);
+        let from = (row / STRIP * self.kv_heads + head) * STRIP * self.head_dim;
+        (from + d * STRIP + row % STRIP, from + row % STRIP * self.head_dim + d)
+    }
+
+    fn put(&mut self, seq: usize, position: usize, head: usize, key: &[f32], value: &[f32]) {
+        for (d, (&k, &v)) in key.iter().zip(value).enumerate() {
+            let (key, value) = self.at(seq, position, head, d);
+            (self.keys[key], self.values[value]) = (k, v);
+        }
     }
 
     /// Runs the kernel on `rows`, in tiles of `tile` rows.
@@ -123,10 +137,12 @@ impl Case {
         let first = (row.position + 1).saturating_sub(self.window.unwrap_or(usize::MAX));
         let mut out = vec![];
         for (head, q) in row.q.chunks(dim).enumerate() {
-            let at = |position| (self.cache_row(row.seq, position) * self.kv_heads + head / group) * dim;
+            let at = |position, d| self.at(row.seq, position, head / group, d);
             let scores: Vec<f64> = (first..=row.position)
                 .map(|t| {
-                    q.iter().zip(&self.keys[at(t)..]).map(|(&q, &k)| f64::from(q) * widen(k)).sum::<f64>()
+                    let products =
+                        q.iter().enumerate().map(|(d, &q)| f64::from(q) * widen(self.keys[at(t, d).0]));
+                    products.sum::<f64>()
                 })
                 .map(|score| score * f64::from(self.scale))
                 .collect();
@@ -136,7 +152,7 @@ impl Case {
             for d in 0..dim {
                 let sum: f64 = (first..=row.position)
                     .zip(&weights)
-                    .map(|(t, weight)| weight * widen(self.values[at(t) + d]))
+                    .map(|(t, weight)| weight * widen(self.values[at(t, d).1]))
                     .sum();
                 out.push(sum / total);
             }
@@ -166,9 +182,8 @@ fn agrees_with_the_oracle() {
         let [q, k, v, y] = ["q", "k", "v", "y"].map(|name| golden.f32(&format!("{key}.{name}")));
         for t in 0..keys {
             for head in 0..kv_heads {
-                let to = (ours.cache_row(0, t) * kv_heads + head) * dim;
-                ours.keys[to..][..dim].copy_from_slice(&k[(head * keys + t) * dim..][..dim]);
-                ours.values[to..][..dim].copy_from_slice(&v[(head * keys + t) * dim..][..dim]);
+                let from = (head * keys + t) * dim;
+                ours.put(0, t, head, &k[from..][..dim], &v[from..][..dim]);
             }
         }
         let by_row = |x: &[f32], i: usize| -> Vec<f32> {
@@ -190,8 +205,8 @@ fn agrees_with_the_oracle() {
 fn odd_shapes_agree_with_f64() {
     for (seed, (heads, kv_heads, dim), block_size, lengths, window) in [
         (1, (4, 2, 24), 16, vec![150, 3, 65], None),
-        (2, (7, 1, 96), 1, vec![70, 64], None),
-        (3, (3, 3, 8), 7, vec![129, 1], Some(33)),
+        (2, (7, 1, 96), 16, vec![70, 64], None),
+        (3, (3, 3, 8), 48, vec![129, 1], Some(33)),
         (4, (8, 2, 128), 32, vec![140], Some(64)),
         (5, (5, 5, 40), 16, vec![66, 67], Some(1)),
         (6, (2, 1, 80), 128, vec![200], Some(1000)),
@@ -206,6 +221,7 @@ fn odd_shapes_agree_with_f64() {
             for (out, expected) in [
                 (case.run::<f32>(isa, &case.rows, 40), &expected),
                 (case.run::<f16>(isa, &case.rows, 40), &halves),
+                (case.run::<f16>(isa, &case.rows, 1), &halves),
             ] {
                 let off = out.iter().zip(expected).map(|(&a, b)| (f64::from(a) - b).abs());
                 let worst = off.fold(0.0, |m, x| if x.is_nan() { x } else { x.max(m) });
@@ -240,6 +256,26 @@ fn a_row_has_the_same_bits_however_it_is_launched() {
                 .step_by(3)
                 .unzip();
             assert_eq!(bits(&expected.concat()), bits(&case.run::<f16>(isa, &some, 17)), "{isa:?}");
+        }
+    }
+}
+
+/// What decode reads as it lies in the cache, prefill widens first.
+#[test]
+fn a_token_that_decodes_has_the_bits_of_prefill() {
+    for (seed, shape, window) in
+        [(1, (4, 2, 128), None), (2, (6, 1, 48), Some(21)), (3, (3, 3, 24), None), (4, (8, 1, 64), Some(70))]
+    {
+        let mut case = Case::random(seed, shape, 32, &[97, 31]);
+        case.window = window;
+        for isa in Isa::all_available() {
+            for (decode, prefill) in [
+                (case.run::<f16>(isa, &case.rows, 1), case.run::<f16>(isa, &case.rows, 128)),
+                (case.run::<f32>(isa, &case.rows, 1), case.run::<f32>(isa, &case.rows, 128)),
+            ] {
+                assert!(decode.iter().all(|x| x.is_finite()));
+                assert_eq!(bits(&decode), bits(&prefill), "{isa:?} {shape:?}");
+            }
         }
     }
 }

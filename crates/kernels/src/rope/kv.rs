@@ -5,7 +5,7 @@ use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
-use crate::kv::{KvElement, KvType};
+use crate::kv::{KvElement, KvType, STRIP};
 use crate::simd::{self, Simd, Task};
 use crate::{Catalog, Isa, Kernel, Op, View, bounds, rms_norm};
 
@@ -41,13 +41,13 @@ pub struct RopeKv {
     pub slots: Slice,
     /// f32 `[rows, heads * head_dim]`.
     pub q_out: Slice,
-    /// `[cache_rows, kv_heads * head_dim]`.
+    /// `[cache_rows / 16, kv_heads, head_dim, 16]`: keys lie turned, see [`crate::kv`].
     pub key_cache: Slice,
-    /// `[cache_rows, kv_heads * head_dim]`.
+    /// `[cache_rows / 16, kv_heads, 16, head_dim]`.
     pub value_cache: Slice,
     /// Elements of both caches.
     pub kv_type: KvType,
-    /// Rows of both caches.
+    /// Rows of both caches; a multiple of [`STRIP`].
     pub cache_rows: usize,
     /// Rows.
     pub rows: usize,
@@ -100,6 +100,7 @@ impl Op for RopeKv {
         bounds::rule(op, rot.is_multiple_of(2) && rot <= head_dim, || {
             format!("rot must be even and at most head_dim ({head_dim}), not {rot}")
         })?;
+        bounds::strips(op, "cache_rows", cache_rows)?;
         for (name, view, cols) in [
             ("q", &self.q, heads * head_dim),
             ("k", &self.k, kv_heads * head_dim),
@@ -134,7 +135,7 @@ impl Op for RopeKv {
             norms: u32::from(self.q_norm.is_some()) | u32::from(self.k_norm.is_some()) << 1,
         };
         let q_tiling = Tiling::by_cols(rows, heads * head_dim, heads / kv_heads * head_dim);
-        let cache = Tiling::by_cols(cache_rows, kv_heads * head_dim, head_dim);
+        let cache = Tiling::by_cols(cache_rows / STRIP, kv_heads * head_dim * STRIP, head_dim * STRIP);
         // A norm that is absent is bound to the table, and not read.
         let norm = |norm: &Option<Slice>| Binding::read(norm.as_ref().unwrap_or(&self.table).clone());
         Ok(Dispatch {
@@ -172,6 +173,8 @@ fn kernel<E: KvElement>(invocation: &mut Invocation<'_>) {
     let k_norm = (p.norms & 2 != 0).then(|| &k_norm[..head_dim]);
     let mut head = [0.0; MAX_HEAD_DIM];
     let head = &mut head[..head_dim];
+    let mut key = [E::zeroed(); MAX_HEAD_DIM];
+    let key = &mut key[..head_dim];
     for row in 0..p.rows as usize {
         let table = &table[row * turn.rot..][..turn.rot];
         let from = row * p.q_stride as usize + p.q_offset as usize + q_out.first_col();
@@ -181,14 +184,18 @@ fn kernel<E: KvElement>(invocation: &mut Invocation<'_>) {
             simd::run(isa, Head { x: head, norm: q_norm, table, turn });
         }
         let slot = slots[row] as usize;
-        if slot < keys.rows() {
-            let from = row * p.k_stride as usize + p.k_offset as usize + keys.first_col();
+        let (strip, place) = (slot / STRIP, slot % STRIP);
+        if strip < keys.rows() {
+            let from = row * p.k_stride as usize + p.k_offset as usize + keys.first_col() / STRIP;
             head.copy_from_slice(&k[from..][..head_dim]);
             simd::run(isa, Head { x: head, norm: k_norm, table, turn });
-            E::narrow(head, keys.row_mut(slot));
-            let from = row * p.v_stride as usize + p.v_offset as usize + values.first_col();
+            E::narrow(head, key);
+            for (to, x) in keys.row_mut(strip).chunks_exact_mut(STRIP).zip(&*key) {
+                to[place] = *x;
+            }
+            let from = row * p.v_stride as usize + p.v_offset as usize + values.first_col() / STRIP;
             head.copy_from_slice(&v[from..][..head_dim]);
-            E::narrow(head, values.row_mut(slot));
+            E::narrow(head, &mut values.row_mut(strip)[place * head_dim..][..head_dim]);
         }
     }
 }

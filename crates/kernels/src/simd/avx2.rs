@@ -83,27 +83,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    fn transpose(self, r: &mut [__m256; 16]) {
-        unsafe {
-            let mut t = *r;
-            for i in 0..4 {
-                t[2 * i] = _mm256_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-                t[2 * i + 1] = _mm256_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-            }
-            for i in 0..2 {
-                r[4 * i] = _mm256_shuffle_ps::<0x44>(t[4 * i], t[4 * i + 2]);
-                r[4 * i + 1] = _mm256_shuffle_ps::<0xee>(t[4 * i], t[4 * i + 2]);
-                r[4 * i + 2] = _mm256_shuffle_ps::<0x44>(t[4 * i + 1], t[4 * i + 3]);
-                r[4 * i + 3] = _mm256_shuffle_ps::<0xee>(t[4 * i + 1], t[4 * i + 3]);
-            }
-            for c in 0..4 {
-                t[c] = _mm256_permute2f128_ps::<0x20>(r[c], r[4 + c]);
-                t[4 + c] = _mm256_permute2f128_ps::<0x31>(r[c], r[4 + c]);
-            }
-            *r = t;
-        }
-    }
-    #[inline(always)]
     fn prefetch<T>(self, row: &[T]) {
         let row = row.as_ptr_range();
         let mut line = row.start.cast::<i8>();

@@ -82,34 +82,6 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    fn transpose(self, r: &mut [__m512; 16]) {
-        unsafe {
-            let mut t = *r;
-            for i in 0..8 {
-                t[2 * i] = _mm512_unpacklo_ps(r[2 * i], r[2 * i + 1]);
-                t[2 * i + 1] = _mm512_unpackhi_ps(r[2 * i], r[2 * i + 1]);
-            }
-            for i in 0..4 {
-                r[4 * i] = _mm512_shuffle_ps::<0x44>(t[4 * i], t[4 * i + 2]);
-                r[4 * i + 1] = _mm512_shuffle_ps::<0xee>(t[4 * i], t[4 * i + 2]);
-                r[4 * i + 2] = _mm512_shuffle_ps::<0x44>(t[4 * i + 1], t[4 * i + 3]);
-                r[4 * i + 3] = _mm512_shuffle_ps::<0xee>(t[4 * i + 1], t[4 * i + 3]);
-            }
-            // Register 4i + c now holds, in its 128-bit quarter q, column 4q + c of rows 4i .. 4i + 4.
-            for c in 0..4 {
-                let even_low = _mm512_shuffle_f32x4::<0x88>(r[c], r[4 + c]);
-                let even_high = _mm512_shuffle_f32x4::<0x88>(r[8 + c], r[12 + c]);
-                let odd_low = _mm512_shuffle_f32x4::<0xdd>(r[c], r[4 + c]);
-                let odd_high = _mm512_shuffle_f32x4::<0xdd>(r[8 + c], r[12 + c]);
-                t[c] = _mm512_shuffle_f32x4::<0x88>(even_low, even_high);
-                t[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd_low, odd_high);
-                t[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even_low, even_high);
-                t[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd_low, odd_high);
-            }
-            *r = t;
-        }
-    }
-    #[inline(always)]
     fn prefetch<T>(self, row: &[T]) {
         let row = row.as_ptr_range();
         let mut line = row.start.cast::<i8>();

@@ -77,18 +77,6 @@ impl Simd for Neon {
         unsafe { vmaxnmvq_f32(a) }
     }
     #[inline(always)]
-    fn transpose(self, r: &mut [float32x4_t; 16]) {
-        unsafe {
-            let (a, b) = (vtrn1q_f32(r[0], r[1]), vtrn2q_f32(r[0], r[1]));
-            let (c, d) = (vtrn1q_f32(r[2], r[3]), vtrn2q_f32(r[2], r[3]));
-            let [a, b, c, d] = [a, b, c, d].map(|v| vreinterpretq_f64_f32(v));
-            r[0] = vreinterpretq_f32_f64(vtrn1q_f64(a, c));
-            r[1] = vreinterpretq_f32_f64(vtrn1q_f64(b, d));
-            r[2] = vreinterpretq_f32_f64(vtrn2q_f64(a, c));
-            r[3] = vreinterpretq_f32_f64(vtrn2q_f64(b, d));
-        }
-    }
-    #[inline(always)]
     unsafe fn load_ptr(self, from: *const f32) -> float32x4_t {
         unsafe { vld1q_f32(from) }
     }

@@ -76,13 +76,6 @@ impl Simd for Portable {
         a.into_iter().fold(a[0], |m, x| if x > m { x } else { m })
     }
     #[inline(always)]
-    fn transpose(self, rows: &mut [V; 16]) {
-        let from = *rows;
-        for (r, row) in rows.iter_mut().enumerate().take(8) {
-            *row = std::array::from_fn(|c| from[c][r]);
-        }
-    }
-    #[inline(always)]
     unsafe fn load_ptr(self, from: *const f32) -> V {
         // SAFETY: the caller vouches for eight elements; an array has the alignment of its element.
         unsafe { from.cast::<V>().read() }
