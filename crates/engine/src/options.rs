@@ -106,7 +106,15 @@ impl EngineOptions {
         range("max_sequences", self.max_sequences, 1, 256)?;
         range("max_batch_tokens", self.max_batch_tokens, 1, 65_536)?;
         range("max_queue", self.max_queue, 0, 1 << 20)?;
-        range("block_size", self.block_size, 1, 1024)?;
+        range("block_size", self.block_size, 16, 1024)?;
+        if !self.block_size.is_multiple_of(16) {
+            return Err(EngineError::invalid(
+                "block_size",
+                "must be a multiple of 16, the keys that are stored together",
+                self.block_size,
+                "Give 16 or 32",
+            ));
+        }
         if let Some(context) = self.context {
             range("context", context, 2, u32::MAX as usize)?;
         }
