@@ -9,6 +9,8 @@ pub(crate) struct Census {
     pub(crate) parameters: u64,
     /// How most matrices are stored.
     pub(crate) weight_format: String,
+    /// Whether matrices are quantised unless one says otherwise.
+    pub(crate) quantised: bool,
 }
 
 impl Census {
@@ -22,7 +24,7 @@ impl Census {
             Some(Format::Mxfp4) => "mxfp4".into(),
             None => plain(tensors),
         };
-        Self { parameters, weight_format }
+        Self { parameters, weight_format, quantised: quantisation.default_format().is_some() }
     }
 }
 

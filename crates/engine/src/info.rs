@@ -26,7 +26,7 @@ pub struct EngineInfo {
     pub layers: usize,
     /// Storage of the weights.
     pub weight_format: String,
-    /// Arithmetic of the activations.
+    /// Activations in products with the weights: `int8` before quantised ones, otherwise `f32`.
     pub activations: String,
     /// Number type of the KV cache.
     pub kv_type: String,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bessemer_hal::Device;
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
-use bessemer_model::{KvPrecision, Model, ModelOptions};
+use bessemer_model::{ActivationMode, KvPrecision, Model, ModelOptions};
 use bessemer_runtime::Runtime;
 use bessemer_text::{ChatTemplate, Tokenizer};
 use bessemer_weights::{Access, HubOptions, ModelFiles, OpenOptions};
@@ -74,7 +74,7 @@ impl Engine {
             hidden: config.hidden_size,
             layers: config.layers,
             weight_format: census.weight_format,
-            activations: format!("{:?}", options.activations).to_lowercase(),
+            activations: activations(options.activations, census.quantised).into(),
             kv_type: kv_name(options.kv_type).into(),
             end_tokens: defaults.end_tokens.clone(),
             tokenizer: tokenizer.is_some(),
@@ -141,6 +141,14 @@ fn kv_blocks(options: &EngineOptions, bytes_per_token: usize, context: usize, bu
         ));
     }
     Ok(blocks)
+}
+
+/// What the activations before quantised weights are; everything else is f32.
+fn activations(mode: ActivationMode, quantised: bool) -> &'static str {
+    match mode {
+        ActivationMode::Auto | ActivationMode::Int8 if quantised => "int8",
+        _ => "f32",
+    }
 }
 
 fn kv_name(kv: KvPrecision) -> &'static str {
