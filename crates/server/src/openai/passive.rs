@@ -53,6 +53,8 @@ pub const GENERATION: &[Passive] = &[
     anything("user"),
     words("service_tier", &["auto", "default"]),
     Passive { name: "store", allows: Allows::Only(false) },
+    // Of llama.cpp: whether earlier prompts may be used again.
+    anything("cache_prompt"),
     anything("cache_salt"),
     anything("priority"),
     anything("request_id"),
