@@ -76,15 +76,4 @@ impl Runtime {
     pub fn allocate(&self, label: &str, bytes: u64) -> Result<Slice> {
         Ok(self.device().create_buffer(&BufferDesc::own(label, bytes))?.whole())
     }
-
-    /// A buffer that holds `data` and stays.
-    ///
-    /// # Errors
-    /// When the device has no memory for it.
-    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, data: &[T]) -> Result<Slice> {
-        let bytes: &[u8] = bytemuck::cast_slice(data);
-        let slice = self.allocate(label, bytes.len() as u64)?;
-        self.device().write(&slice, bytes)?;
-        Ok(slice)
-    }
 }

@@ -127,16 +127,6 @@ impl<'r> Recorder<'r> {
         self.encoder.copy(from, to)
     }
 
-    /// Operations recorded so far.
-    pub fn operations(&self) -> usize {
-        self.operations
-    }
-
-    /// Barriers that these needed.
-    pub fn barriers(&self) -> u64 {
-        self.hazards.barriers()
-    }
-
     /// Ends recording and submits to the compute queue.
     ///
     /// # Errors
@@ -161,7 +151,8 @@ mod tests {
     #[test]
     fn an_input_survives_the_scopes_before_it() {
         let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
-        let source = runtime.upload("source", &[1_u8; 256]).unwrap();
+        let source = runtime.allocate("source", 256).unwrap();
+        runtime.device().write(&source, &[1; 256]).unwrap();
         let out = runtime.allocate("out", 256).unwrap();
         let mut recorder = runtime.recorder("test").unwrap();
         let scope = recorder.scoped(|recorder| {
@@ -174,5 +165,27 @@ mod tests {
         let step = recorder.submit().unwrap();
         step.wait(Duration::from_secs(10)).unwrap();
         assert_eq!(step.read::<u8>(&out).unwrap(), [2; 256]);
+    }
+
+    /// Steps of one shape borrow the same memory again, and give all of it back.
+    #[test]
+    fn a_steady_step_asks_the_device_for_nothing() {
+        let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
+        let run = || {
+            let mut recorder = runtime.recorder("test").unwrap();
+            let input = recorder.input("input", &[7_u32; 100]).unwrap();
+            let copy = recorder.transient("copy", 400).unwrap();
+            recorder.copy(&input, &copy).unwrap();
+            let step = recorder.submit().unwrap();
+            step.wait(Duration::from_secs(10)).unwrap();
+            assert_eq!(step.read::<u32>(&copy).unwrap(), [7; 100]);
+        };
+        run();
+        let first = runtime.workspace().statistics();
+        run();
+        let second = runtime.workspace().statistics();
+        assert_eq!((first.allocations, first.acquired, first.released), (2, 2, 2));
+        assert_eq!((second.allocations, second.acquired, second.released), (2, 4, 4));
+        assert_eq!(second.bytes, first.bytes);
     }
 }

@@ -32,11 +32,6 @@ impl Step {
         self.submission.wait(timeout)
     }
 
-    /// Whether the device is done, successfully or not.
-    pub fn is_done(&self) -> bool {
-        self.submission.poll().is_some()
-    }
-
     /// Reads a result of the completed step.
     ///
     /// # Errors

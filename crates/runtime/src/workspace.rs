@@ -73,14 +73,6 @@ impl Workspace {
         }
     }
 
-    /// Gives every free buffer back to the device.
-    pub fn trim(&self) {
-        let mut state = self.lock();
-        let freed: u64 = state.free.values().flatten().map(Buffer::size).sum();
-        state.statistics.bytes -= freed;
-        state.free.clear();
-    }
-
     /// What happened so far.
     pub fn statistics(&self) -> WorkspaceStatistics {
         self.lock().statistics

@@ -95,28 +95,15 @@ impl Moe {
         })?;
 
         let slots = rows * top_k;
+        let tokens = SlotInput::Token { top_k: top_k as u32 };
         let (gate, up) = match &self.gate_up {
             GateUp::One(matrix) => {
-                let y = self.experts(
-                    recorder,
-                    matrix,
-                    &normed,
-                    SlotInput::Token { top_k: top_k as u32 },
-                    &routing,
-                )?; // [slots, 2 width]
+                let y = self.experts(recorder, matrix, &normed, tokens, &routing)?; // [slots, 2 width]
                 let part = |offset| View { slice: y.clone(), stride: 2 * width, offset };
                 (part(0), part(width))
             }
             GateUp::Each(gate, up) => {
-                let mut one = |matrix| {
-                    self.experts(
-                        recorder,
-                        matrix,
-                        &normed,
-                        SlotInput::Token { top_k: top_k as u32 },
-                        &routing,
-                    )
-                };
+                let mut one = |matrix| self.experts(recorder, matrix, &normed, tokens, &routing);
                 (View::dense(one(gate)?, width), View::dense(one(up)?, width))
             }
         };
