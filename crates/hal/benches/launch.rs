@@ -39,9 +39,9 @@ fn micros(timing: Timing) -> f64 {
 
 /// `LAUNCHES` launches of `groups` workgroups, each behind a barrier.
 fn chain(device: &dyn Device, cpu: CpuKernel, params: &[u8], groups: usize) -> Result<CommandBuffer> {
-    let pipeline = device.create_pipeline(&PipelineDesc { label: "kernel", cpu })?;
+    let pipeline = device.create_pipeline(&PipelineDesc { label: "kernel", code: Code::Cpu(cpu) })?;
     let mut encoder = device.create_encoder("chain")?;
-    let dispatch = Dispatch { pipeline, bindings: vec![], params: params.to_vec(), groups };
+    let dispatch = Dispatch { pipeline, bindings: vec![], params: params.to_vec(), groups: line(groups) };
     for _ in 0..LAUNCHES {
         encoder.dispatch(&dispatch)?;
         encoder.barrier();
@@ -55,7 +55,7 @@ fn run(device: &dyn Device, commands: &CommandBuffer) -> Result<Timing> {
 
 /// Microseconds of one launch of six bindings, as a step of a network records them.
 fn recording(device: &dyn Device) -> Result<f64> {
-    let pipeline = device.create_pipeline(&PipelineDesc { label: "nothing", cpu: nothing })?;
+    let pipeline = device.create_pipeline(&PipelineDesc { label: "nothing", code: Code::Cpu(nothing) })?;
     let heap = device.create_heap(&HeapDesc { label: "heap", size: 64 << 20 })?;
     let place = |i: usize| {
         let place = Some((&heap, (i * 4096) as u64));
@@ -68,7 +68,7 @@ fn recording(device: &dyn Device) -> Result<f64> {
         .map(|b| {
             let mut bindings: Vec<_> = b.iter().map(|b| Binding::read(b.whole())).collect();
             bindings[0] = Binding::write(b[0].whole(), tiling);
-            Dispatch { pipeline: pipeline.clone(), bindings, params: vec![0; 32], groups: tiling.groups() }
+            Dispatch { pipeline: pipeline.clone(), bindings, params: vec![0; 32], groups: tiling.grid() }
         })
         .collect();
     Ok(median(|| {

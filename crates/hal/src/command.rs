@@ -5,16 +5,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cpu::CpuKernel;
-use crate::{Buffer, DeviceError, Event, Result, Slice};
+use crate::{Buffer, Code, DeviceError, Event, Result, Slice};
 
 /// What [`crate::Device::create_pipeline`] needs.
 #[derive(Clone, Copy, Debug)]
 pub struct PipelineDesc {
     /// Name of the kernel.
     pub label: &'static str,
-    /// The kernel on the CPU device.
-    pub cpu: CpuKernel,
+    /// The kernel, in the form that the device runs.
+    pub code: Code,
 }
 
 /// A kernel that a device can launch.
@@ -44,6 +43,9 @@ pub enum Access {
     Read,
     /// Written by tiles, and perhaps read before (`x += y`).
     Write(Tiling),
+    /// Written by whichever workgroup the kernel lets write, and perhaps read before: [`Code::Gpu`] only, since the CPU
+    /// device hands out tiles.
+    WriteAny,
 }
 
 /// How the workgroups of a dispatch share a written binding: a matrix of `rows × cols` elements, cut into tiles of
@@ -88,6 +90,16 @@ impl Tiling {
     pub fn groups(&self) -> usize {
         self.rows.div_ceil(self.tile_rows.max(1)) * self.across()
     }
+
+    /// [`Tiling::groups`] as a launch takes them.
+    pub fn grid(&self) -> [u32; 3] {
+        line(self.groups())
+    }
+}
+
+/// `groups` workgroups along x. More than a launch can have become as many as it can: the device refuses them.
+pub fn line(groups: usize) -> [u32; 3] {
+    [u32::try_from(groups).unwrap_or(u32::MAX), 1, 1]
 }
 
 /// A range of a buffer as a kernel sees it.
@@ -110,9 +122,14 @@ impl Binding {
         Self { slice, access: Access::Write(tiling) }
     }
 
+    /// Written by any workgroup of a [`Code::Gpu`] kernel.
+    pub fn write_any(slice: Slice) -> Self {
+        Self { slice, access: Access::WriteAny }
+    }
+
     /// Whether workgroups may write it.
     pub fn writes(&self) -> bool {
-        matches!(self.access, Access::Write(_))
+        matches!(self.access, Access::Write(_) | Access::WriteAny)
     }
 }
 
@@ -125,8 +142,8 @@ pub struct Dispatch {
     pub bindings: Vec<Binding>,
     /// The kernel's parameters as plain bytes (at most 128, 8-byte aligned when read).
     pub params: Vec<u8>,
-    /// Number of workgroups.
-    pub groups: usize,
+    /// Number of workgroups along x, y and z; [`Code::Cpu`] kernels have only x.
+    pub groups: [u32; 3],
 }
 
 /// Records commands. Dropping it without [`Encoder::finish`] drops what was recorded.

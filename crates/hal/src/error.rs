@@ -43,6 +43,9 @@ pub enum DeviceError {
     /// The device is gone; everything that lives on it is lost.
     #[error("device lost: {0}")]
     Lost(String),
+    /// There is no such device, or it lacks what kernels need.
+    #[error("device unavailable: {0}")]
+    Unavailable(String),
     /// The call breaks a documented rule.
     #[error("wrong use of the device: {0}")]
     Usage(String),

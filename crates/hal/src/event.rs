@@ -5,6 +5,7 @@
 //! values are untouched: they are waited for as before, and a later success reaches them. So one failed step cannot
 //! pass for a good one, and the event serves on.
 
+use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use crate::monitor::Monitor;
 use crate::{DeviceError, Result};
 
-pub(crate) trait EventState: Send + Sync {
+pub(crate) trait EventState: Any + Send + Sync {
     fn value(&self) -> Result<u64>;
     fn wait(&self, value: u64, timeout: Duration) -> Result<bool>;
     fn signal(&self, value: u64);

@@ -24,27 +24,32 @@
 //! [`Device::submit`] hands it to a queue and gives a [`Submission`]; [`Submission::wait`] or an [`Event`] tells
 //! that it is done.
 //!
-//! Known gap: a [`Pipeline`] is made from a CPU function only; the WGSL forms join [`PipelineDesc`] together with
-//! the devices that run them.
+//! A [`Pipeline`] is made from [`Code`]: a Rust function for the CPU device, a [`Shader`] for GPUs. Which of the two a
+//! device takes is told by [`Limits::gpu`].
 
 mod buffer;
 mod command;
 pub mod cpu;
 mod error;
 mod event;
+#[cfg(any(target_vendor = "apple", test))]
+pub mod metal;
 mod monitor;
 pub mod noop;
+mod select;
+mod shader;
 mod submission;
+pub mod vulkan;
 
 pub use buffer::{Buffer, BufferDesc, Heap, HeapDesc, Slice};
 pub use command::{
     Access, Binding, CommandBuffer, Dispatch, Encoder, Pipeline, PipelineDesc, Submission, Submit, Tiling,
-    Timing,
+    Timing, line,
 };
 pub use error::{DeviceError, Result};
 pub use event::Event;
-
-use std::sync::Arc;
+pub use select::{DeviceSelect, OpenOptions, devices, open};
+pub use shader::{Code, Requires, Shader};
 
 /// Which queue of a device a submission goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -60,6 +65,10 @@ pub enum QueueKind {
 pub enum Backend {
     /// Threads of this process.
     Cpu,
+    /// A GPU through Vulkan.
+    Vulkan,
+    /// A GPU through Metal.
+    Metal,
     /// Accepts everything and executes nothing: for measuring what lies above.
     Noop,
 }
@@ -91,8 +100,31 @@ pub struct Limits {
     pub unified_memory: bool,
     /// A command buffer may be submitted more than once.
     pub resubmit: bool,
-    /// Threads that execute a dispatch (CPU) or compute units (GPU).
+    /// Threads that execute a dispatch (CPU) or compute units (GPU; an estimate where the API does not tell).
     pub workers: u32,
+    /// What a GPU has; absent on devices that run [`Code::Cpu`].
+    pub gpu: Option<GpuLimits>,
+}
+
+/// What kernels for a GPU are selected by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuLimits {
+    /// Threads of the smallest subgroup that a kernel may meet.
+    pub min_subgroup: u32,
+    /// Threads of the largest.
+    pub max_subgroup: u32,
+    /// Bytes of workgroup memory.
+    pub workgroup_memory: u32,
+    /// Threads of a workgroup at most.
+    pub workgroup_threads: u32,
+    /// Workgroups along each axis at most.
+    pub max_groups: [u32; 3],
+    /// Shaders with [`Requires::cooperative_matrix`] run.
+    pub cooperative_matrix: bool,
+    /// 8-bit dot products are instructions, not emulated.
+    pub int8_dot: bool,
+    /// It executes shaders on the CPU: for tests, never chosen by itself.
+    pub software: bool,
 }
 
 /// A device: memory, pipelines, recording, queues. Object safe; shared as `Arc<dyn Device>`.
@@ -151,11 +183,6 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// As [`Device::write`].
     fn read(&self, slice: &Slice, data: &mut [u8]) -> Result<()>;
-}
-
-/// Every device that this process could use, best first, each started with its defaults.
-pub fn devices() -> Vec<Arc<dyn Device>> {
-    vec![cpu::CpuDevice::new(&cpu::CpuOptions::default())]
 }
 
 /// A caller broke the contract of this crate in a way that no value can express.

@@ -86,7 +86,7 @@ impl Device for NoopDevice {
     }
 
     fn create_pipeline(&self, desc: &PipelineDesc) -> Result<Pipeline> {
-        Ok(CpuPipeline::handle(self.memory.device(), desc))
+        CpuPipeline::handle(self.memory.device(), desc)
     }
 
     fn create_event(&self, initial: u64) -> Result<Event> {

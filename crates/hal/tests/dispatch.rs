@@ -22,7 +22,7 @@ fn every_element_belongs_to_the_workgroup_of_its_tile() {
                 pipeline: stamps.clone(),
                 bindings: vec![Binding::write(out.whole(), tiling)],
                 params: vec![],
-                groups: tiling.groups(),
+                groups: tiling.grid(),
             };
             let commands = record(&*device, "stamp", |e| e.dispatch(&dispatch).unwrap());
             run(&*device, &commands).unwrap();

@@ -149,8 +149,13 @@ fn a_panicking_kernel_fails_its_submission_and_nothing_else() {
         let x = buffer(&*device, &[0; 64]);
         let bad = record(&*device, "bad step", |e| {
             let groups = 100;
-            e.dispatch(&Dispatch { pipeline: fails.clone(), bindings: vec![], params: vec![], groups })
-                .unwrap();
+            e.dispatch(&Dispatch {
+                pipeline: fails.clone(),
+                bindings: vec![],
+                params: vec![],
+                groups: line(groups),
+            })
+            .unwrap();
             e.barrier();
             e.dispatch(&over_row(&increments, &x, 1)).unwrap();
         });

@@ -87,10 +87,10 @@ fn tilings_fit_their_slice_and_the_workgroups() {
             ..good.clone()
         };
         for (dispatch, part) in [
-            (Dispatch { groups: 5, ..good.clone() }, "5 workgroups"),
-            (with(Tiling::whole(65, 1), 1), "65 × 1"),
-            (with(Tiling::whole(usize::MAX, 3), 1), "does not fit"),
-            (with(Tiling::by_rows(4, 4, 0), 4), "at least 1"),
+            (Dispatch { groups: [5, 1, 1], ..good.clone() }, "5 workgroups"),
+            (with(Tiling::whole(65, 1), [1, 1, 1]), "65 × 1"),
+            (with(Tiling::whole(usize::MAX, 3), [1, 1, 1]), "does not fit"),
+            (with(Tiling::by_rows(4, 4, 0), [4, 1, 1]), "at least 1"),
             (Dispatch { params: vec![0; 129], ..good.clone() }, "129 bytes"),
             (Dispatch { bindings: vec![Binding::read(x.whole()); 33], ..good.clone() }, "33 bindings"),
         ] {

@@ -76,6 +76,7 @@ pub(crate) fn limits(memory: &Memory, workers: usize) -> Limits {
         unified_memory: true,
         resubmit: true,
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
+        gpu: None,
     }
 }
 
@@ -108,7 +109,7 @@ impl Device for CpuDevice {
     }
 
     fn create_pipeline(&self, desc: &PipelineDesc) -> Result<Pipeline> {
-        Ok(CpuPipeline::handle(self.memory.device(), desc))
+        CpuPipeline::handle(self.memory.device(), desc)
     }
 
     fn create_event(&self, initial: u64) -> Result<Event> {

@@ -14,8 +14,8 @@ use super::invocation::{Bound, CpuKernel};
 use super::memory::resolve;
 use super::program::{Command, CommandList, Counts, Program, Stage, Work, copy_groups};
 use crate::{
-    Access, Binding, CommandBuffer, DeviceError, Dispatch, Encoder, Pipeline, PipelineDesc, Result, Slice,
-    Tiling,
+    Access, Binding, Code, CommandBuffer, DeviceError, Dispatch, Encoder, Pipeline, PipelineDesc, Result,
+    Slice, Tiling,
 };
 
 /// Bindings of a launch at most: one bit each in [`super::Invocation`].
@@ -30,8 +30,14 @@ pub(crate) struct CpuPipeline {
 }
 
 impl CpuPipeline {
-    pub(crate) fn handle(device: u64, desc: &PipelineDesc) -> Pipeline {
-        Pipeline { label: desc.label, native: Arc::new(Self { device, kernel: desc.cpu }) }
+    pub(crate) fn handle(device: u64, desc: &PipelineDesc) -> Result<Pipeline> {
+        let Code::Cpu(kernel) = desc.code else {
+            return Err(DeviceError::Pipeline {
+                label: desc.label.into(),
+                reason: "this device runs functions, given a shader: take the CPU form of the kernel".into(),
+            });
+        };
+        Ok(Pipeline { label: desc.label, native: Arc::new(Self { device, kernel }) })
     }
 }
 
@@ -140,17 +146,23 @@ impl ListEncoder {
         if dispatch.params.len() > MAX_PARAMS {
             return usage(format!("{} bytes of parameters; at most {MAX_PARAMS}", dispatch.params.len()));
         }
+        let [groups, 1, 1] = dispatch.groups.map(|n| n as usize) else {
+            return usage(format!("{:?} workgroups; this device has one axis", dispatch.groups));
+        };
         for (index, Binding { slice, access }) in dispatch.bindings.iter().enumerate() {
-            if let Access::Write(tiling) = access
-                && let Err(rule) = check_tiling(tiling, slice, dispatch.groups)
-            {
+            let fits = match access {
+                Access::Read => Ok(()),
+                Access::Write(tiling) => check_tiling(tiling, slice, groups),
+                Access::WriteAny => Err("this device writes by tiles: declare a tiling".into()),
+            };
+            if let Err(rule) = fits {
                 return usage(format!("binding {index} (buffer '{}'): {rule}", slice.buffer.label()));
             }
             let ptr = resolve(self.device, slice)?;
             self.program.bounds.push(Bound { ptr, len: slice.size as usize, access: *access });
         }
         let work = Work::Kernel { label, kernel: pipeline.kernel };
-        self.push(work, first_bound, &dispatch.params, dispatch.groups)
+        self.push(work, first_bound, &dispatch.params, groups)
     }
 
     fn record_copy(&mut self, from: &Slice, to: &Slice, first_bound: usize) -> Result<()> {

@@ -12,7 +12,7 @@
 mod arena;
 mod device;
 mod encoder;
-mod extent;
+pub(crate) mod extent;
 mod in_use;
 mod invocation;
 mod memory;
@@ -28,6 +28,7 @@ pub use program::Counts;
 pub(crate) use arena::Backing;
 pub(crate) use device::{check_length, limits};
 pub(crate) use encoder::{CpuPipeline, ListEncoder};
+pub(crate) use extent::Extent;
 pub(crate) use memory::Memory;
 pub(crate) use program::CommandList;
 pub(crate) use system::memory as system_memory;

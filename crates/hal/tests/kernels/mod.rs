@@ -62,7 +62,7 @@ pub fn slow(inv: &mut Invocation<'_>) {
 }
 
 pub fn pipeline(device: &dyn Device, label: &'static str, cpu: CpuKernel) -> Pipeline {
-    device.create_pipeline(&PipelineDesc { label, cpu }).unwrap()
+    device.create_pipeline(&PipelineDesc { label, code: Code::Cpu(cpu) }).unwrap()
 }
 
 /// A buffer of `u32`.
@@ -90,7 +90,7 @@ pub fn over_row(pipeline: &Pipeline, buffer: &Buffer, tile: usize) -> Dispatch {
         pipeline: pipeline.clone(),
         bindings: vec![Binding::write(buffer.whole(), tiling)],
         params: vec![],
-        groups: tiling.groups(),
+        groups: tiling.grid(),
     }
 }
 
@@ -101,7 +101,7 @@ pub fn scaling(pipeline: &Pipeline, from: &Slice, to: &Slice, factor: u32, tile:
         pipeline: pipeline.clone(),
         bindings: vec![Binding::write(to.clone(), tiling), Binding::read(from.clone())],
         params: factor.to_ne_bytes().to_vec(),
-        groups: tiling.groups(),
+        groups: tiling.grid(),
     }
 }
 
