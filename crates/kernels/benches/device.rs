@@ -83,7 +83,7 @@ impl Bench {
     fn time(&self, op: &dyn Op) -> f64 {
         let device = self.catalog.device();
         let mut encoder = device.create_encoder("bench").expect("an encoder");
-        encoder.dispatch(&op.dispatch(&self.catalog).expect("a valid operation")).expect("a valid dispatch");
+        encoder.dispatch(&op.cpu(&self.catalog).expect("a valid operation")).expect("a valid dispatch");
         let commands = encoder.finish().expect("commands");
         let mut best = u64::MAX;
         let mut spent = 0;

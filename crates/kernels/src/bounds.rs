@@ -25,6 +25,12 @@ pub(crate) fn rule(op: &str, holds: bool, rule: impl FnOnce() -> String) -> Resu
     if holds { Ok(()) } else { Err(DeviceError::Usage(format!("{op}: {}", rule()))) }
 }
 
+/// Refuses a matrix with more elements than the 32-bit indices of GPU kernels reach.
+pub(crate) fn indices(op: &str, shape: &[usize]) -> Result<()> {
+    let elements = shape.iter().try_fold(1_u32, |all, &n| all.checked_mul(u32::try_from(n).ok()?));
+    rule(op, elements.is_some(), || format!("{shape:?} elements are more than 32-bit indices reach"))
+}
+
 /// Refuses `rows` of a KV cache that are not whole strips.
 pub(crate) fn strips(op: &str, name: &str, rows: usize) -> Result<()> {
     rule(op, rows.is_multiple_of(STRIP), || {

@@ -1,7 +1,7 @@
 //! Every kernel: what it computes, for which shapes, on which device.
 //!
-//! One folder per operation. In it: the operation as a model names it (an [`Op`]: shapes, buffers, how the launch is
-//! split), its CPU twin, and later its WGSL form.
+//! One folder per operation. In it: the operation as a model names it (an [`Op`]: shapes, buffers, how the launches are
+//! split), its CPU twin, its WGSL form, and the list of the variants that are compiled from it (`shaders.rs`).
 //!
 //! Design choices:
 //!
@@ -15,6 +15,7 @@
 pub mod attention;
 mod bounds;
 pub mod catalog;
+pub mod ceiling;
 pub mod gather;
 pub mod isa;
 pub mod kv;
@@ -23,6 +24,7 @@ pub mod rms_norm;
 pub mod rope;
 pub mod router;
 pub mod sampling;
+pub mod shaders;
 mod simd;
 pub mod view;
 

@@ -50,7 +50,7 @@ impl Bench {
         let device = self.catalog.device();
         let mut encoder = device.create_encoder("test").unwrap();
         for op in ops {
-            encoder.dispatch(&op.dispatch(&self.catalog).unwrap()).unwrap();
+            encoder.dispatch(&op.cpu(&self.catalog).unwrap()).unwrap();
             encoder.barrier();
         }
         let commands = encoder.finish().unwrap();
@@ -309,7 +309,7 @@ fn a_buffer_that_is_too_small_is_named() {
         dim: 8,
         eps: 1e-6,
     };
-    let message = norm.dispatch(&bench.catalog).unwrap_err().to_string();
+    let message = norm.cpu(&bench.catalog).unwrap_err().to_string();
     assert!(message.contains("rms_norm: weight") && message.contains("28 bytes"), "{message}");
 }
 
@@ -335,7 +335,7 @@ fn a_cache_in_parts_of_strips_is_refused() {
         scale: 1.0,
         window: None,
     };
-    assert!(attention(48).dispatch(&bench.catalog).is_ok());
-    let message = attention(24).dispatch(&bench.catalog).unwrap_err().to_string();
+    assert!(attention(48).cpu(&bench.catalog).is_ok());
+    let message = attention(24).cpu(&bench.catalog).unwrap_err().to_string();
     assert!(message.contains("block_size must be a multiple of 16") && message.contains("24"), "{message}");
 }

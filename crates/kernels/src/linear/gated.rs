@@ -1,9 +1,10 @@
 //! The gate between the two halves of a feed-forward layer: `y = act(gate) · up`, as f32 or int8.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 
+use super::gpu::rowwise;
 use super::ops::{broken, check_int8, write_int8};
 use super::quantise::{Int8RowMut, quantise_row};
 use crate::simd::{self, Simd, Task};
@@ -67,12 +68,24 @@ impl Columns {
 static TO_F32: Kernel = Kernel { name: "gated_f32", cpu: to_f32 };
 static TO_INT8: Kernel = Kernel { name: "gated_int8", cpu: to_int8 };
 
-impl Op for Gated {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+impl Gated {
+    fn check(&self) -> Result<()> {
         let Self { rows, dim, .. } = *self;
         for (name, view) in [("gate", &self.gate), ("up", &self.up)] {
             bounds::view("gated", name, view, rows, dim)?;
         }
+        match &self.out {
+            Activations::F32(out) => bounds::holds::<f32>("gated", "out", out, &[rows, dim]),
+            Activations::Int8x2(_) => Err(bounds::two_terms("gated")),
+            Activations::Int8(out) => check_int8("gated", out, rows, dim),
+        }
+    }
+}
+
+impl Op for Gated {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, dim, .. } = *self;
+        self.check()?;
         let tile_rows = bounds::rows_per_group(rows, 2 * dim, catalog.workers());
         let activation = u32::from(self.activation == GateActivation::GeluTanh);
         let mut params = Params {
@@ -85,13 +98,10 @@ impl Op for Gated {
         let mut bindings = vec![Binding::read(self.gate.slice.clone()), Binding::read(self.up.slice.clone())];
         let kernel = match &self.out {
             Activations::F32(out) => {
-                bounds::holds::<f32>("gated", "out", out, &[rows, dim])?;
                 bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
                 &TO_F32
             }
-            Activations::Int8x2(_) => return Err(bounds::two_terms("gated")),
-            Activations::Int8(out) => {
-                check_int8("gated", out, rows, dim)?;
+            Activations::Int8(out) | Activations::Int8x2(out) => {
                 bindings.extend(write_int8(out, rows, dim, tile_rows));
                 params.group = out.group as u32;
                 &TO_INT8
@@ -101,8 +111,13 @@ impl Op for Gated {
             pipeline: catalog.pipeline(kernel)?,
             bindings,
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: rows.div_ceil(tile_rows),
+            groups: line(rows.div_ceil(tile_rows)),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        Ok(vec![rowwise::gated(self, catalog)?])
     }
 }
 
@@ -176,8 +191,9 @@ impl Task for Denominators<'_> {
         };
         for (out, gate) in self.out.chunks_mut(S::LANES).zip(self.gate.chunks(S::LANES)) {
             let x = s.load(gate, 0.0);
-            // Beyond ±1e12 the cube would overflow to an infinity of its own sign, which the limits take as well.
-            let slope = s.fma(s.mul(x, x), s.splat(cubic), s.splat(linear));
+            // Beyond ±1e12 the limits below are long reached, and the square is on its way out of range.
+            let base = s.max(s.min(x, s.splat(1e12)), s.splat(-1e12));
+            let slope = s.fma(s.mul(base, base), s.splat(cubic), s.splat(linear));
             let z = s.max(s.min(s.mul(slope, x), s.splat(88.0)), s.splat(-100.0));
             s.store(out, s.add(s.exp(z), one));
         }
@@ -191,7 +207,7 @@ mod tests {
     #[test]
     fn gates_follow_their_formulas() {
         let gate: Vec<f32> =
-            (-300..300).map(|i| i as f32 * 0.1).chain([-1e30, -100.0, 100.0, 1e10, f32::NAN]).collect();
+            (-300..300).map(|i| i as f32 * 0.1).chain([-1e30, -100.0, 100.0, 1e10, 1e30, f32::NAN]).collect();
         let up: Vec<f32> = (0..gate.len()).map(|i| 1.0 - i as f32 * 0.01).collect();
         for isa in Isa::all_available() {
             for activation in [GateActivation::Silu, GateActivation::GeluTanh] {

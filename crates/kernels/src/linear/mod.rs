@@ -18,6 +18,7 @@
 mod codes;
 mod float;
 mod gated;
+mod gpu;
 mod int8;
 mod layout;
 mod multiply;

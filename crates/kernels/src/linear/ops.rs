@@ -3,9 +3,10 @@
 //! Each is a struct of buffers and shapes; [`Op::dispatch`] checks every size once, so that kernels run unchecked.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, DeviceError, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 
+use super::gpu::{product, rowwise};
 use super::layout::{LinearError, LinearLayout};
 use super::multiply::{Epilogue, Input, Matrix, Routing, SlotInput, Write, multiply, multiply_experts};
 use super::params::LayoutParams;
@@ -70,7 +71,7 @@ impl Weights {
 }
 
 /// Rows of codes that make a row.
-fn terms(x: &Activations) -> usize {
+pub(super) fn terms(x: &Activations) -> usize {
     if matches!(x, Activations::Int8x2(_)) { 2 } else { 1 }
 }
 
@@ -172,14 +173,22 @@ pub struct Linear {
 
 static LINEAR: Kernel = Kernel { name: "linear", cpu: linear };
 
-impl Op for Linear {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+impl Linear {
+    /// Checks every size; the bindings of weights, activations and bias.
+    fn check(&self) -> Result<Vec<Binding>> {
         let (layout, rows) = (&self.weights.layout, self.rows);
         bounds::rule("linear", layout.experts() == 1, || {
             format!("one matrix is multiplied, given a stack of {}: use experts", layout.experts())
         })?;
         bounds::holds::<f32>("linear", "out", &self.out, &[rows, layout.out()])?;
-        let mut bindings = self.weights.bind("linear", &self.x, rows)?;
+        self.weights.bind("linear", &self.x, rows)
+    }
+}
+
+impl Op for Linear {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let (layout, rows) = (&self.weights.layout, self.rows);
+        let mut bindings = self.check()?;
         let tiling = Tiling::by_cols(rows, layout.out(), tile_columns(layout, rows, catalog.workers()));
         bindings.push(Binding::write(self.out.clone(), tiling));
         Ok(Dispatch {
@@ -187,8 +196,17 @@ impl Op for Linear {
             bindings,
             params: bytemuck::bytes_of(&ProductParams::new(&self.weights, &self.x, rows, self.write))
                 .to_vec(),
-            groups: tiling.groups(),
+            groups: tiling.grid(),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        product::linear(self, catalog, limits, scratch)
+    }
+
+    fn gpu_scratch(&self, limits: &GpuLimits) -> usize {
+        product::linear_scratch(self, limits)
     }
 }
 
@@ -213,6 +231,8 @@ pub struct Experts {
     pub x: Activations,
     /// `[experts, out, inp]`.
     pub weights: Weights,
+    /// u32 `[slots]`: the expert of each slot. It says what `offsets` and `order` say; a device reads what suits it.
+    pub ids: Slice,
     /// u32 `[experts + 1]`: expert `e` works on `order[offsets[e]..offsets[e + 1]]`.
     pub offsets: Slice,
     /// u32 `[slots]`: slots, sorted by expert.
@@ -227,17 +247,30 @@ pub struct Experts {
 
 static EXPERTS: Kernel = Kernel { name: "experts", cpu: experts };
 
-impl Op for Experts {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+impl Experts {
+    /// Checks every size; the bindings of weights, activations and bias.
+    fn check(&self) -> Result<Vec<Binding>> {
         let (layout, slots) = (&self.weights.layout, self.slots);
-        let (top_k, rows) = match self.input {
-            SlotInput::Token { top_k } => (top_k.max(1), slots.div_ceil(top_k.max(1) as usize)),
-            SlotInput::Slot => (0, slots),
+        let rows = match self.input {
+            SlotInput::Token { top_k } => slots.div_ceil(top_k.max(1) as usize),
+            SlotInput::Slot => slots,
         };
+        bounds::holds::<u32>("experts", "ids", &self.ids, &[slots])?;
         bounds::holds::<u32>("experts", "offsets", &self.offsets, &[layout.experts() + 1])?;
         bounds::holds::<u32>("experts", "order", &self.order, &[slots])?;
         bounds::holds::<f32>("experts", "out", &self.out, &[slots, layout.out()])?;
-        let mut bindings = self.weights.bind("experts", &self.x, rows)?;
+        self.weights.bind("experts", &self.x, rows)
+    }
+}
+
+impl Op for Experts {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let (layout, slots) = (&self.weights.layout, self.slots);
+        let top_k = match self.input {
+            SlotInput::Token { top_k } => top_k.max(1),
+            SlotInput::Slot => 0,
+        };
+        let mut bindings = self.check()?;
         bindings.extend([&self.offsets, &self.order].map(|slice| Binding::read(slice.clone())));
         let tiling = Tiling::by_cols(slots, layout.out(), tile_columns(layout, slots, catalog.workers()));
         bindings.push(Binding::write(self.out.clone(), tiling));
@@ -247,8 +280,17 @@ impl Op for Experts {
             pipeline: catalog.pipeline(&EXPERTS)?,
             bindings,
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: tiling.groups(),
+            groups: tiling.grid(),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        product::experts(self, catalog, limits, scratch)
+    }
+
+    fn gpu_scratch(&self, limits: &GpuLimits) -> usize {
+        product::experts_scratch(self, limits)
     }
 }
 
@@ -290,8 +332,9 @@ struct QuantiseParams {
     terms: u32,
 }
 
-impl Op for Quantise {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+impl Quantise {
+    /// The rows that it writes, and how many of them for each of `x`.
+    fn check(&self) -> Result<(&QuantisedRows, usize)> {
         let Self { rows, dim, .. } = *self;
         bounds::holds::<f32>("quantise", "x", &self.x, &[rows, dim])?;
         let (Activations::Int8(out) | Activations::Int8x2(out)) = &self.out else {
@@ -299,6 +342,14 @@ impl Op for Quantise {
         };
         let terms = terms(&self.out);
         check_int8("quantise", out, rows * terms, dim)?;
+        Ok((out, terms))
+    }
+}
+
+impl Op for Quantise {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, dim, .. } = *self;
+        let (out, terms) = self.check()?;
         let tile_rows = bounds::rows_per_group(rows, dim, catalog.workers());
         let mut bindings = vec![Binding::read(self.x.clone())];
         bindings.extend(write_int8(out, rows * terms, dim, tile_rows * terms));
@@ -307,8 +358,13 @@ impl Op for Quantise {
             pipeline: catalog.pipeline(&QUANTISE)?,
             bindings,
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: rows.div_ceil(tile_rows),
+            groups: line(rows.div_ceil(tile_rows)),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        let (out, terms) = self.check()?;
+        Ok(vec![rowwise::quantise(self, out, terms, catalog)?])
     }
 }
 
@@ -380,12 +436,18 @@ struct EmbeddingParams {
     unused: u32,
 }
 
-impl Op for Embedding {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
-        let (layout, rows) = (&self.weights.layout, self.rows);
+impl Embedding {
+    fn check(&self) -> Result<()> {
         self.weights.check("embedding")?;
-        bounds::holds::<u32>("embedding", "ids", &self.ids, &[rows])?;
-        bounds::holds::<f32>("embedding", "out", &self.out, &[rows, layout.inp()])?;
+        bounds::holds::<u32>("embedding", "ids", &self.ids, &[self.rows])?;
+        bounds::holds::<f32>("embedding", "out", &self.out, &[self.rows, self.weights.layout.inp()])
+    }
+}
+
+impl Op for Embedding {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let (layout, rows) = (&self.weights.layout, self.rows);
+        self.check()?;
         let tile_rows = bounds::rows_per_group(rows, 4 * layout.inp(), catalog.workers());
         let params = EmbeddingParams { layout: LayoutParams::new(layout), scale: self.scale, unused: 0 };
         Ok(Dispatch {
@@ -396,8 +458,13 @@ impl Op for Embedding {
                 Binding::write(self.out.clone(), Tiling::by_rows(rows, layout.inp(), tile_rows)),
             ],
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: rows.div_ceil(tile_rows),
+            groups: line(rows.div_ceil(tile_rows)),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        Ok(vec![rowwise::embedding(self, catalog)?])
     }
 }
 

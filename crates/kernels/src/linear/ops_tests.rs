@@ -49,7 +49,7 @@ impl Bench {
     fn run(&self, ops: &[&dyn Op]) {
         let mut encoder = self.device.create_encoder("test").unwrap();
         for op in ops {
-            encoder.dispatch(&op.dispatch(&self.catalog).unwrap()).unwrap();
+            encoder.dispatch(&op.cpu(&self.catalog).unwrap()).unwrap();
             encoder.barrier();
         }
         let commands = encoder.finish().unwrap();
@@ -152,6 +152,7 @@ fn experts_and_embeddings_run_as_recorded() {
     let op = Experts {
         x: Activations::F32(bench.upload(&x)),
         weights: weights.clone(),
+        ids: bench.upload(&chosen.iter().map(|c| *c as u32).collect::<Vec<_>>()),
         offsets: bench.upload(&offsets),
         order: bench.upload(&order),
         input: SlotInput::Token { top_k: top_k as u32 },
@@ -193,9 +194,9 @@ fn operations_refuse_what_does_not_fit() {
         let weights = Weights { layout: sample.layout, packed: bench.upload(&sample.packed), bias: None };
         Linear { x, weights, out: bench.empty::<f32>(out), rows: 2, write: Write::Store }
     };
-    let message = |op: Linear| op.dispatch(&bench.catalog).unwrap_err().to_string();
+    let message = |op: Linear| op.cpu(&bench.catalog).unwrap_err().to_string();
     let x = || Activations::F32(bench.empty::<f32>(256));
-    assert!(linear(x(), 32).dispatch(&bench.catalog).is_ok());
+    assert!(linear(x(), 32).cpu(&bench.catalog).is_ok());
     assert!(message(linear(x(), 31)).contains("out"));
     assert!(message(linear(Activations::F32(bench.empty::<f32>(255)), 32)).contains("x must"));
     assert!(message(linear(Activations::Int8(bench.int8(2, 128, 32)), 32)).contains("groups of 32"));

@@ -1,11 +1,12 @@
 //! Normalising and turning the heads of queries and keys, and storing keys and values in the cache.
 
 use bessemer_hal::cpu::{Invocation, Tile};
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 use half::f16;
 
 use crate::kv::{KvElement, KvType, STRIP};
+use crate::shaders::{by_rows, launch};
 use crate::simd::{self, Simd, Task};
 use crate::{Catalog, Isa, Kernel, Op, View, bounds, rms_norm};
 
@@ -87,8 +88,25 @@ struct Params {
 static F32: Kernel = Kernel { name: "rope_kv_f32", cpu: kernel::<f32> };
 static F16: Kernel = Kernel { name: "rope_kv_f16", cpu: kernel::<f16> };
 
-impl Op for RopeKv {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuParams {
+    q: [u32; 2],
+    k: [u32; 2],
+    v: [u32; 2],
+    rows: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    rot: u32,
+    cache_rows: u32,
+    interleaved: u32,
+    norms: u32,
+    eps: f32,
+}
+
+impl RopeKv {
+    fn check(&self) -> Result<()> {
         let Self { rows, heads, kv_heads, head_dim, rot, cache_rows, .. } = *self;
         let op = "rope_kv";
         bounds::rule(op, kv_heads > 0 && heads.is_multiple_of(kv_heads), || {
@@ -118,8 +136,24 @@ impl Op for RopeKv {
         bounds::holds::<f32>(op, "q_out", &self.q_out, &[rows, heads, head_dim])?;
         let cache_bytes = [cache_rows, kv_heads, head_dim, self.kv_type.size()];
         bounds::holds::<u8>(op, "key_cache", &self.key_cache, &cache_bytes)?;
-        bounds::holds::<u8>(op, "value_cache", &self.value_cache, &cache_bytes)?;
+        bounds::holds::<u8>(op, "value_cache", &self.value_cache, &cache_bytes)
+    }
 
+    /// Bit 0: there is a q_norm; bit 1: a k_norm.
+    fn norms(&self) -> u32 {
+        u32::from(self.q_norm.is_some()) | u32::from(self.k_norm.is_some()) << 1
+    }
+
+    /// What is bound for a norm; for one that is absent the table, which is then not read as such.
+    fn norm(&self, norm: &Option<Slice>) -> Binding {
+        Binding::read(norm.as_ref().unwrap_or(&self.table).clone())
+    }
+}
+
+impl Op for RopeKv {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, heads, kv_heads, head_dim, rot, cache_rows, .. } = *self;
+        self.check()?;
         let params = Params {
             q_stride: self.q.stride as u32,
             q_offset: self.q.offset as u32,
@@ -132,12 +166,10 @@ impl Op for RopeKv {
             rot: rot as u32,
             eps: self.eps,
             interleaved: u32::from(self.layout == RopeLayout::Interleaved),
-            norms: u32::from(self.q_norm.is_some()) | u32::from(self.k_norm.is_some()) << 1,
+            norms: self.norms(),
         };
         let q_tiling = Tiling::by_cols(rows, heads * head_dim, heads / kv_heads * head_dim);
         let cache = Tiling::by_cols(cache_rows / STRIP, kv_heads * head_dim * STRIP, head_dim * STRIP);
-        // A norm that is absent is bound to the table, and not read.
-        let norm = |norm: &Option<Slice>| Binding::read(norm.as_ref().unwrap_or(&self.table).clone());
         Ok(Dispatch {
             pipeline: catalog.pipeline(match self.kv_type {
                 KvType::F32 => &F32,
@@ -147,8 +179,8 @@ impl Op for RopeKv {
                 Binding::read(self.q.slice.clone()),
                 Binding::read(self.k.slice.clone()),
                 Binding::read(self.v.slice.clone()),
-                norm(&self.q_norm),
-                norm(&self.k_norm),
+                self.norm(&self.q_norm),
+                self.norm(&self.k_norm),
                 Binding::read(self.table.clone()),
                 Binding::read(self.slots.clone()),
                 Binding::write(self.q_out.clone(), q_tiling),
@@ -156,8 +188,47 @@ impl Op for RopeKv {
                 Binding::write(self.value_cache.clone(), cache),
             ],
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: kv_heads,
+            groups: line(kv_heads),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        let held = super::held::HELD.into_iter().find(|held| self.head_dim <= held * 64);
+        let kv = match self.kv_type {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+        };
+        let name = format!("rope_kv_{kv}_{}", held.unwrap_or_default());
+        let place = |view: &View| [view.stride as u32, view.offset as u32];
+        let params = GpuParams {
+            q: place(&self.q),
+            k: place(&self.k),
+            v: place(&self.v),
+            rows: self.rows as u32,
+            heads: self.heads as u32,
+            kv_heads: self.kv_heads as u32,
+            head_dim: self.head_dim as u32,
+            rot: self.rot as u32,
+            cache_rows: self.cache_rows as u32,
+            interleaved: u32::from(self.layout == RopeLayout::Interleaved),
+            norms: self.norms(),
+            eps: self.eps,
+        };
+        let bindings = vec![
+            Binding::read(self.q.slice.clone()),
+            Binding::read(self.k.slice.clone()),
+            Binding::read(self.v.slice.clone()),
+            self.norm(&self.q_norm),
+            self.norm(&self.k_norm),
+            Binding::read(self.table.clone()),
+            Binding::read(self.slots.clone()),
+            Binding::write_any(self.q_out.clone()),
+            Binding::write_any(self.key_cache.clone()),
+            Binding::write_any(self.value_cache.clone()),
+        ];
+        let groups = by_rows(self.heads + 2 * self.kv_heads, self.rows);
+        Ok(vec![launch(catalog, &name, bindings, &params, groups)?])
     }
 }
 

@@ -1,9 +1,10 @@
 //! Cosines and sines for the positions of one step.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 
+use crate::shaders::{by_rows, launch};
 use crate::{Catalog, Kernel, Op, bounds};
 
 /// Computes, for each row, `rot / 2` cosines and then `rot / 2` sines.
@@ -31,13 +32,28 @@ struct Params {
 
 static KERNEL: Kernel = Kernel { name: "rope_table", cpu: kernel };
 
-impl Op for RopeTable {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuParams {
+    rows: u32,
+    half: u32,
+    attention_factor: f32,
+}
+
+impl RopeTable {
+    fn check(&self) -> Result<()> {
         let Self { rows, rot, .. } = *self;
         bounds::holds::<u32>("rope_table", "positions", &self.positions, &[rows])?;
         bounds::holds::<f32>("rope_table", "inv_freq", &self.inv_freq, &[rot / 2])?;
         bounds::holds::<f32>("rope_table", "out", &self.out, &[rows, rot])?;
-        bounds::rule("rope_table", rot.is_multiple_of(2), || format!("rot must be even, not {rot}"))?;
+        bounds::rule("rope_table", rot.is_multiple_of(2), || format!("rot must be even, not {rot}"))
+    }
+}
+
+impl Op for RopeTable {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, rot, .. } = *self;
+        self.check()?;
         let tile_rows = bounds::rows_per_group(rows, rot * 8, catalog.workers());
         Ok(Dispatch {
             pipeline: catalog.pipeline(&KERNEL)?,
@@ -47,8 +63,22 @@ impl Op for RopeTable {
                 Binding::write(self.out.clone(), Tiling::by_rows(rows, rot, tile_rows)),
             ],
             params: bytemuck::bytes_of(&Params { attention_factor: self.attention_factor }).to_vec(),
-            groups: rows.div_ceil(tile_rows),
+            groups: line(rows.div_ceil(tile_rows)),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        let half = self.rot / 2;
+        let bindings = vec![
+            Binding::read(self.positions.clone()),
+            Binding::read(self.inv_freq.clone()),
+            Binding::write_any(self.out.clone()),
+        ];
+        let params =
+            GpuParams { rows: self.rows as u32, half: half as u32, attention_factor: self.attention_factor };
+        let groups = by_rows(half.div_ceil(64), self.rows);
+        Ok(vec![launch(catalog, "rope_table", bindings, &params, groups)?])
     }
 }
 

@@ -1,9 +1,10 @@
 //! Adding up what the experts of a row gave.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 
+use crate::shaders::launch;
 use crate::simd::{self, Simd, Task};
 use crate::{Catalog, Isa, Kernel, Op, bounds};
 
@@ -32,12 +33,27 @@ struct Params {
 
 static KERNEL: Kernel = Kernel { name: "combine", cpu: kernel };
 
-impl Op for Combine {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuParams {
+    rows: u32,
+    top_k: u32,
+    width: u32,
+}
+
+impl Combine {
+    fn check(&self) -> Result<()> {
         let Self { rows, top_k, dim, .. } = *self;
         bounds::holds::<f32>("combine", "y", &self.y, &[rows, top_k, dim])?;
         bounds::holds::<f32>("combine", "weights", &self.weights, &[rows, top_k])?;
-        bounds::holds::<f32>("combine", "out", &self.out, &[rows, dim])?;
+        bounds::holds::<f32>("combine", "out", &self.out, &[rows, dim])
+    }
+}
+
+impl Op for Combine {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, top_k, dim, .. } = *self;
+        self.check()?;
         let tile_rows = bounds::rows_per_group(rows, dim * top_k, catalog.workers());
         Ok(Dispatch {
             pipeline: catalog.pipeline(&KERNEL)?,
@@ -47,8 +63,27 @@ impl Op for Combine {
                 Binding::write(self.out.clone(), Tiling::by_rows(rows, dim, tile_rows)),
             ],
             params: bytemuck::bytes_of(&Params { top_k: top_k as u32 }).to_vec(),
-            groups: rows.div_ceil(tile_rows),
+            groups: line(rows.div_ceil(tile_rows)),
         })
+    }
+
+    /// One launch, a thread for four columns of a row where `dim` allows, else for one.
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        const THREADS: usize = 64;
+        let Self { rows, top_k, dim, .. } = *self;
+        self.check()?;
+        bounds::indices("combine", &[rows, top_k, dim])?;
+        let (kernel, width) =
+            if dim.is_multiple_of(4) { ("combine_vec4", dim / 4) } else { ("combine", dim) };
+        let bindings = vec![
+            Binding::read(self.y.clone()),
+            Binding::read(self.weights.clone()),
+            Binding::write_any(self.out.clone()),
+        ];
+        let params = GpuParams { rows: rows as u32, top_k: top_k as u32, width: width as u32 };
+        let down = rows.clamp(1, limits.max_groups[1] as usize);
+        let groups = [width.div_ceil(THREADS), down, rows.div_ceil(down)];
+        Ok(vec![launch(catalog, kernel, bindings, &params, groups)?])
     }
 }
 

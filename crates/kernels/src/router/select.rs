@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling};
 use bytemuck::{Pod, Zeroable};
 
+use crate::shaders::launch;
 use crate::simd::{self, Simd, Task};
 use crate::{Catalog, Isa, Kernel, Op, bounds};
 
@@ -55,19 +56,41 @@ struct Params {
 
 static SOFTMAX: Kernel = Kernel { name: "router_softmax", cpu: softmax };
 
-impl Op for Router {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuParams {
+    rows: u32,
+    experts: u32,
+    top_k: u32,
+    sum_to_one: u32,
+}
+
+/// Names and experts at most of the GPU kernels.
+const GPU: [(&str, usize); 3] = [("router_128", 128), ("router_512", 512), ("router_2048", 2048)];
+
+impl Router {
+    fn check(&self) -> Result<()> {
         let Self { rows, experts, top_k, .. } = *self;
         bounds::holds::<f32>("router", "logits", &self.logits, &[rows, experts])?;
         bounds::holds::<u32>("router", "ids", &self.ids, &[rows, top_k])?;
         bounds::holds::<f32>("router", "weights", &self.weights, &[rows, top_k])?;
         bounds::rule("router", (1..=experts).contains(&top_k), || {
             format!("top_k must be from 1 to the {experts} experts, not {top_k}")
-        })?;
+        })
+    }
+
+    fn sum_to_one(&self) -> u32 {
+        u32::from(self.normalise == Normalise::SumToOne)
+    }
+}
+
+impl Op for Router {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, experts, top_k, .. } = *self;
+        self.check()?;
         let Scores::Softmax = self.scores;
         let tile_rows = bounds::rows_per_group(rows, experts * 8, catalog.workers());
         let tiling = Tiling::by_rows(rows, top_k, tile_rows);
-        let sum_to_one = u32::from(self.normalise == Normalise::SumToOne);
         Ok(Dispatch {
             pipeline: catalog.pipeline(&SOFTMAX)?,
             bindings: vec![
@@ -75,9 +98,36 @@ impl Op for Router {
                 Binding::write(self.ids.clone(), tiling),
                 Binding::write(self.weights.clone(), tiling),
             ],
-            params: bytemuck::bytes_of(&Params { experts: experts as u32, sum_to_one }).to_vec(),
-            groups: tiling.groups(),
+            params: bytemuck::bytes_of(&Params { experts: experts as u32, sum_to_one: self.sum_to_one() })
+                .to_vec(),
+            groups: tiling.grid(),
         })
+    }
+
+    /// One launch, a workgroup for each row.
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        let Self { rows, experts, top_k, .. } = *self;
+        self.check()?;
+        let Scores::Softmax = self.scores;
+        let kernel = GPU.iter().find(|(_, most)| experts <= *most);
+        bounds::rule("router", kernel.is_some(), || {
+            format!("a GPU chooses from at most 2048 experts, not {experts}")
+        })?;
+        bounds::indices("router", &[rows, experts])?;
+        let bindings = vec![
+            Binding::read(self.logits.clone()),
+            Binding::write_any(self.ids.clone()),
+            Binding::write_any(self.weights.clone()),
+        ];
+        let params = GpuParams {
+            rows: rows as u32,
+            experts: experts as u32,
+            top_k: top_k as u32,
+            sum_to_one: self.sum_to_one(),
+        };
+        let across = rows.clamp(1, limits.max_groups[0] as usize);
+        let name = kernel.map_or("", |(name, _)| name);
+        Ok(vec![launch(catalog, name, bindings, &params, [across, rows.div_ceil(across), 1])?])
     }
 }
 

@@ -1,9 +1,10 @@
 //! Turning rows' choices of experts into experts' lists of rows.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 
+use crate::shaders::launch;
 use crate::{Catalog, Kernel, Op, bounds};
 
 /// Sorts the slots of all rows by expert, keeping their order within an expert (a counting sort, in one workgroup).
@@ -33,8 +34,16 @@ struct Params {
 
 static KERNEL: Kernel = Kernel { name: "expert_sort", cpu: kernel };
 
-impl Op for ExpertSort {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuParams {
+    slots: u32,
+    experts: u32,
+}
+
+impl ExpertSort {
+    /// Gives the number of slots.
+    fn check(&self) -> Result<usize> {
         let slots = self.rows.saturating_mul(self.top_k);
         bounds::holds::<u32>("expert_sort", "ids", &self.ids, &[slots])?;
         bounds::holds::<u32>("expert_sort", "offsets", &self.offsets, &[self.experts + 1])?;
@@ -42,6 +51,13 @@ impl Op for ExpertSort {
         bounds::rule("expert_sort", self.experts > 0 && slots > 0, || {
             format!("needs experts and slots, got {} experts and {slots} slots", self.experts)
         })?;
+        Ok(slots)
+    }
+}
+
+impl Op for ExpertSort {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let slots = self.check()?;
         Ok(Dispatch {
             pipeline: catalog.pipeline(&KERNEL)?,
             bindings: vec![
@@ -50,8 +66,21 @@ impl Op for ExpertSort {
                 Binding::write(self.order.clone(), Tiling::whole(1, slots)),
             ],
             params: bytemuck::bytes_of(&Params { slots: slots as u32 }).to_vec(),
-            groups: 1,
+            groups: line(1),
         })
+    }
+
+    /// One launch, a workgroup for each expert.
+    fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        let slots = self.check()?;
+        bounds::indices("expert_sort", &[slots])?;
+        let bindings = vec![
+            Binding::read(self.ids.clone()),
+            Binding::write_any(self.offsets.clone()),
+            Binding::write_any(self.order.clone()),
+        ];
+        let params = GpuParams { slots: slots as u32, experts: self.experts as u32 };
+        Ok(vec![launch(catalog, "expert_sort", bindings, &params, [self.experts, 1, 1])?])
     }
 }
 

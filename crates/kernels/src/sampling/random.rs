@@ -16,8 +16,8 @@ fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// A number in `0..1`, from 53 random bits.
-pub(super) fn uniform(seed: u64, step: u32) -> f64 {
+/// The number in `0..1` that a draw with this seed and step is made by, from 53 random bits.
+pub fn uniform(seed: u64, step: u32) -> f64 {
     let [low, high, ..] = philox([step, 0, 0, 0], [seed as u32, (seed >> 32) as u32]);
     ((u64::from(high) << 32 | u64::from(low)) >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -64,7 +64,10 @@ pub(super) fn sample(
             Support::All(total) => {
                 draw_block(&scratch.weights, &scratch.sums, total * uniform(params.seed, params.step))
             }
-            Support::Some => draw(&scratch.candidates, uniform(params.seed, params.step)),
+            Support::Some => {
+                scratch.candidates.sort_unstable_by_key(|candidate| candidate.id);
+                draw(&scratch.candidates, uniform(params.seed, params.step))
+            }
         };
         top_ids.fill(u32::MAX);
         top_logprobs.fill(f32::NEG_INFINITY);

@@ -10,6 +10,7 @@
 //! Su et al., *RoFormer*, 2021.
 
 mod frequencies;
+mod held;
 mod kv;
 mod table;
 

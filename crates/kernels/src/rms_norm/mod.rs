@@ -7,13 +7,16 @@
 //!
 //! Zhang and Sennrich, *Root Mean Square Layer Normalization*, 2019.
 
+mod held;
+
 use std::cell::RefCell;
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 
-use crate::linear::{Int8RowMut, quantise_row};
+use crate::linear::{Int8RowMut, Quantise, quantise_row};
+use crate::shaders::{by_rows, launch};
 use crate::simd::{self, Simd, Task};
 use crate::{Activations, Catalog, Isa, Kernel, Op, QuantisedRows, bounds};
 
@@ -45,20 +48,31 @@ struct Params {
 static F32: Kernel = Kernel { name: "rms_norm_f32", cpu: to_f32 };
 static INT8: Kernel = Kernel { name: "rms_norm_int8", cpu: to_int8 };
 
-impl Op for RmsNorm {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuParams {
+    rows: u32,
+    /// Columns, or vectors of four of them.
+    width: u32,
+    eps: f32,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuInt8Params {
+    row: GpuParams,
+    /// Vectors of four columns that share a scale.
+    lanes: u32,
+}
+
+impl RmsNorm {
+    fn check(&self) -> Result<()> {
         let Self { rows, dim, .. } = *self;
         bounds::holds::<f32>("rms_norm", "x", &self.x, &[rows, dim])?;
         bounds::holds::<f32>("rms_norm", "weight", &self.weight, &[dim])?;
-        let tile_rows = bounds::rows_per_group(rows, dim, catalog.workers());
-        let mut bindings = vec![Binding::read(self.x.clone()), Binding::read(self.weight.clone())];
-        let (kernel, params) = match &self.out {
-            Activations::F32(out) => {
-                bounds::holds::<f32>("rms_norm", "out", out, &[rows, dim])?;
-                bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
-                (&F32, Params { dim: dim as u32, eps: self.eps, group: 0 })
-            }
-            Activations::Int8x2(_) => return Err(bounds::two_terms("rms_norm")),
+        match &self.out {
+            Activations::F32(out) => bounds::holds::<f32>("rms_norm", "out", out, &[rows, dim]),
+            Activations::Int8x2(_) => Err(bounds::two_terms("rms_norm")),
             Activations::Int8(QuantisedRows { codes, scales, sums, group }) => {
                 let group = *group;
                 bounds::rule("rms_norm", matches!(group, 32 | 64) && dim.is_multiple_of(group), || {
@@ -69,19 +83,92 @@ impl Op for RmsNorm {
                 let groups = dim / group;
                 bounds::holds::<i8>("rms_norm", "out.codes", codes, &[rows, dim])?;
                 bounds::holds::<f32>("rms_norm", "out.scales", scales, &[rows, groups])?;
-                bounds::holds::<i32>("rms_norm", "out.sums", sums, &[rows, groups])?;
-                bindings.push(Binding::write(codes.clone(), Tiling::by_rows(rows, dim, tile_rows)));
-                bindings.push(Binding::write(scales.clone(), Tiling::by_rows(rows, groups, tile_rows)));
-                bindings.push(Binding::write(sums.clone(), Tiling::by_rows(rows, groups, tile_rows)));
-                (&INT8, Params { dim: dim as u32, eps: self.eps, group: group as u32 })
+                bounds::holds::<i32>("rms_norm", "out.sums", sums, &[rows, groups])
+            }
+        }
+    }
+
+    /// Vectors of four columns that a thread of the GPU's kernel holds; `None` where no variant holds a row.
+    fn held(&self) -> Option<usize> {
+        let fits = |held: &usize| self.dim.is_multiple_of(4) && self.dim <= held * 1024;
+        held::HELD.into_iter().find(fits)
+    }
+
+    /// f32 results on a GPU.
+    fn gpu_f32(&self, catalog: &Catalog, out: &Slice) -> Result<Dispatch> {
+        let bindings = vec![
+            Binding::read(self.x.clone()),
+            Binding::read(self.weight.clone()),
+            Binding::write_any(out.clone()),
+        ];
+        let (name, width) = match self.held() {
+            Some(held) => (format!("rms_norm_f32_{held}"), self.dim / 4),
+            None => ("rms_norm_any".into(), self.dim),
+        };
+        let params = GpuParams { rows: self.rows as u32, width: width as u32, eps: self.eps };
+        launch(catalog, &name, bindings, &params, by_rows(1, self.rows))
+    }
+}
+
+impl Op for RmsNorm {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, dim, .. } = *self;
+        self.check()?;
+        let tile_rows = bounds::rows_per_group(rows, dim, catalog.workers());
+        let mut bindings = vec![Binding::read(self.x.clone()), Binding::read(self.weight.clone())];
+        let (kernel, params) = match &self.out {
+            Activations::F32(out) => {
+                bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
+                (&F32, Params { dim: dim as u32, eps: self.eps, group: 0 })
+            }
+            Activations::Int8(out) | Activations::Int8x2(out) => {
+                let groups = dim / out.group;
+                bindings.push(Binding::write(out.codes.clone(), Tiling::by_rows(rows, dim, tile_rows)));
+                bindings.push(Binding::write(out.scales.clone(), Tiling::by_rows(rows, groups, tile_rows)));
+                bindings.push(Binding::write(out.sums.clone(), Tiling::by_rows(rows, groups, tile_rows)));
+                (&INT8, Params { dim: dim as u32, eps: self.eps, group: out.group as u32 })
             }
         };
         Ok(Dispatch {
             pipeline: catalog.pipeline(kernel)?,
             bindings,
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: rows.div_ceil(tile_rows),
+            groups: line(rows.div_ceil(tile_rows)),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        let out = match &self.out {
+            Activations::F32(out) => return Ok(vec![self.gpu_f32(catalog, out)?]),
+            Activations::Int8(out) | Activations::Int8x2(out) => out,
+        };
+        let Some(held) = self.held() else {
+            let x = scratch.ok_or_else(|| DeviceError::Usage("rms_norm: no scratch memory".into()))?;
+            let quantise = Quantise { x: x.clone(), out: self.out.clone(), rows: self.rows, dim: self.dim };
+            let mut launches = vec![self.gpu_f32(catalog, x)?];
+            launches.extend(quantise.gpu(catalog, limits, None)?);
+            return Ok(launches);
+        };
+        let bindings = vec![
+            Binding::read(self.x.clone()),
+            Binding::read(self.weight.clone()),
+            Binding::write_any(out.codes.clone()),
+            Binding::write_any(out.scales.clone()),
+            Binding::write_any(out.sums.clone()),
+        ];
+        let row = GpuParams { rows: self.rows as u32, width: self.dim as u32 / 4, eps: self.eps };
+        let params = GpuInt8Params { row, lanes: out.group as u32 / 4 };
+        let name = format!("rms_norm_int8_{held}");
+        Ok(vec![launch(catalog, &name, bindings, &params, by_rows(1, self.rows))?])
+    }
+
+    /// Rows too long for one launch are normalised there and quantised by a second.
+    fn gpu_scratch(&self, _: &GpuLimits) -> usize {
+        match self.out {
+            Activations::Int8(_) if self.held().is_none() => 4 * self.rows * self.dim,
+            _ => 0,
+        }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Picks rows of a matrix by index: the rows whose logits are wanted, for instance.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling, line};
+use bytemuck::{Pod, Zeroable};
 
+use crate::shaders::launch;
 use crate::{Catalog, Kernel, Op, bounds};
 
 /// `out[i] = x[indices[i]]`; a row of zeros where the index leaves `x`.
@@ -22,11 +24,24 @@ pub struct GatherRows {
 
 static KERNEL: Kernel = Kernel { name: "gather_rows", cpu: kernel };
 
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct GpuParams {
+    source_rows: u32,
+    dim: u32,
+}
+
+impl GatherRows {
+    fn check(&self) -> Result<()> {
+        bounds::holds::<u32>("gather_rows", "indices", &self.indices, &[self.n])?;
+        bounds::holds::<f32>("gather_rows", "out", &self.out, &[self.n, self.dim])
+    }
+}
+
 impl Op for GatherRows {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
         let Self { n, dim, .. } = *self;
-        bounds::holds::<u32>("gather_rows", "indices", &self.indices, &[n])?;
-        bounds::holds::<f32>("gather_rows", "out", &self.out, &[n, dim])?;
+        self.check()?;
         let tile_rows = bounds::rows_per_group(n, dim, catalog.workers());
         Ok(Dispatch {
             pipeline: catalog.pipeline(&KERNEL)?,
@@ -36,8 +51,20 @@ impl Op for GatherRows {
                 Binding::write(self.out.clone(), Tiling::by_rows(n, dim, tile_rows)),
             ],
             params: vec![],
-            groups: n.div_ceil(tile_rows),
+            groups: line(n.div_ceil(tile_rows)),
         })
+    }
+
+    fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        let source_rows = self.x.size() as usize / (4 * self.dim.max(1));
+        let bindings = vec![
+            Binding::read(self.x.clone()),
+            Binding::read(self.indices.clone()),
+            Binding::write_any(self.out.clone()),
+        ];
+        let params = GpuParams { source_rows: source_rows as u32, dim: self.dim as u32 };
+        Ok(vec![launch(catalog, "gather_rows", bindings, &params, [self.dim.div_ceil(256), self.n, 1])?])
     }
 }
 

@@ -4,6 +4,8 @@
 //!   `top_k`, `top_p`, `min_p`; each works on what the one before left ([`RowParams`] defines them).
 //! - `top_k`, `top_p` and `min_p` all keep a *prefix* of the tokens in order of probability. So they never sort the
 //!   vocabulary: the largest logit of each block of tokens gives a bound that only a few candidates pass.
+//! - A draw goes through the kept tokens *by id*, so that which token a random number means depends on nothing that a
+//!   device may do in its own order.
 //! - Random numbers are a *function* of the request's seed and of the step (Philox): a request samples the same tokens in
 //!   every batch, and after preemption.
 //! - Logprobs are those of the model itself: the log-softmax of the raw logits, before any of the steps.
@@ -11,6 +13,7 @@
 
 mod adjust;
 mod filter;
+mod gpu;
 mod random;
 mod row;
 mod scan;
@@ -18,9 +21,10 @@ mod scan;
 mod tests;
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice, Tiling, line};
 use bytemuck::{Pod, Zeroable};
 
+pub use random::uniform;
 pub use row::{Lists, distribution};
 
 use crate::{Catalog, Isa, Kernel, Op, bounds};
@@ -151,15 +155,22 @@ struct Params {
 
 static KERNEL: Kernel = Kernel { name: "sample", cpu: kernel };
 
-impl Op for Sample {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+impl Sample {
+    fn check(&self) -> Result<()> {
         let Self { rows, vocab, .. } = *self;
         bounds::holds::<f32>("sample", "logits", &self.logits, &[rows, vocab])?;
         bounds::holds::<RowParams>("sample", "params", &self.params, &[rows])?;
         bounds::holds::<SampleOut>("sample", "out", &self.out, &[rows])?;
         bounds::holds::<u32>("sample", "top_ids", &self.top_ids, &[rows, MAX_LOGPROBS])?;
         bounds::holds::<f32>("sample", "top_logprobs", &self.top_logprobs, &[rows, MAX_LOGPROBS])?;
-        bounds::rule("sample", vocab > 0, || "vocab must not be 0".into())?;
+        bounds::rule("sample", vocab > 0, || "vocab must not be 0".into())
+    }
+}
+
+impl Op for Sample {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, vocab, .. } = *self;
+        self.check()?;
         let top = Tiling::by_rows(rows, MAX_LOGPROBS, 1);
         let params = Params { vocab: vocab as u32, mask_words: self.mask_words as u32 };
         Ok(Dispatch {
@@ -176,8 +187,19 @@ impl Op for Sample {
                 Binding::write(self.top_logprobs.clone(), top),
             ],
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: rows,
+            groups: line(rows),
         })
+    }
+
+    /// Two launches, whatever the rows ask for.
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        let scratch = scratch.ok_or_else(|| DeviceError::Usage("sample: needs its scratch memory".into()))?;
+        gpu::launches(self, catalog, limits, scratch)
+    }
+
+    fn gpu_scratch(&self, _: &GpuLimits) -> usize {
+        gpu::scratch(self)
     }
 }
 

@@ -15,15 +15,19 @@
 //!   see is skipped or computed for the sake of its neighbour. What nobody wrote may be no number: its scores are
 //!   overwritten and its values not read.
 //!
-//! Known gap: one row is not split along its keys, so a single sequence uses no more workers than it has key heads.
+//! The GPU form is described in `gpu.rs`.
+//!
+//! Known gap: on the CPU one row is not split along its keys, so a single sequence uses no more workers than it has key
+//! heads.
 
 mod block;
+mod gpu;
 mod kernel;
 mod multiply;
 #[cfg(test)]
 mod tests;
 
-use bessemer_hal::{Binding, Dispatch, Result, Slice, Tiling};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling};
 use bytemuck::{Pod, Zeroable};
 
 use crate::kv::KvType;
@@ -83,8 +87,8 @@ struct Params {
     window: u32,
 }
 
-impl Op for Attention {
-    fn dispatch(&self, catalog: &Catalog) -> Result<Dispatch> {
+impl Attention {
+    fn check(&self) -> Result<()> {
         let Self { rows, heads, kv_heads, head_dim, cache_rows, block_size, blocks_per_seq, .. } = *self;
         let op = "attention";
         bounds::rule(op, kv_heads > 0 && heads > 0 && heads.is_multiple_of(kv_heads), || {
@@ -102,7 +106,22 @@ impl Op for Attention {
         bounds::holds::<u8>(op, "value_cache", &self.value_cache, &cache_bytes)?;
         bounds::holds::<u32>(op, "row_seq", &self.row_seq, &[rows])?;
         bounds::holds::<u32>(op, "positions", &self.positions, &[rows])?;
-        bounds::holds::<u32>(op, "block_tables", &self.block_tables, &[blocks_per_seq])?;
+        bounds::holds::<u32>(op, "block_tables", &self.block_tables, &[blocks_per_seq])
+    }
+}
+
+impl Op for Attention {
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        gpu::launches(self, catalog, limits, scratch)
+    }
+
+    fn gpu_scratch(&self, limits: &GpuLimits) -> usize {
+        gpu::scratch(self, limits)
+    }
+
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, heads, kv_heads, head_dim, cache_rows, block_size, blocks_per_seq, .. } = *self;
+        self.check()?;
         let group = heads / kv_heads;
         let tiling = Tiling {
             rows,
@@ -137,7 +156,7 @@ impl Op for Attention {
                 Binding::write(self.out.clone(), tiling),
             ],
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: tiling.groups(),
+            groups: tiling.grid(),
         })
     }
 }

@@ -1,0 +1,52 @@
+// What every kernel of paged attention shares: its parameters, and which keys a row sees.
+
+struct Params {
+    rows: u32,
+    heads: u32,
+    kv_heads: u32,
+    head_dim: u32,
+    seqs: u32,
+    blocks_per_seq: u32,
+    // Strips of a block.
+    block_strips: u32,
+    cache_strips: u32,
+    // 2^32 - 1: none.
+    window: u32,
+    // The scale of scores times log2(e): weights are powers of two.
+    scale: f32,
+    // Positions that a block table has room for.
+    capacity: u32,
+    // 1: rows that are alone in their sequence are for the split kernels, the others for the tiled one.
+    mixed: u32,
+    // Split kernels: the first row of this launch; if mixed, the first sequence.
+    first: u32,
+    // Split kernels: splits of a row at most.
+    splits: u32,
+    // Split kernels: query heads that a workgroup takes.
+    heads_taken: u32,
+    // Split kernels: where the weighted values begin in the partial results.
+    sums_at: u32,
+}
+var<immediate> p: Params;
+
+const STRIP: u32 = 16u;
+const NOWHERE: u32 = 0xffffffffu;
+// Positions of a split.
+const SPLIT: u32 = 128u;
+// Below every score, and finite, so that differences are numbers before the first key has been seen.
+const NO_KEY_YET: f32 = -1e30;
+// The score of a key that a row does not see: its weight is exactly 0.
+const UNSEEN: f32 = -3e38;
+
+// Weighted values of a split are this far apart in the partial results.
+fn partial_pitch() -> u32 { return (p.head_dim + 3u) & ~3u; }
+
+// One after the last key that a row at `position` sees.
+fn sight_end(position: u32) -> u32 {
+    return select(position + 1u, p.capacity, position >= p.capacity);
+}
+
+// The first key that a row at `position` sees.
+fn sight_start(position: u32) -> u32 {
+    return select(0u, min(position - p.window + 1u, sight_end(position)), position >= p.window);
+}

@@ -1,0 +1,200 @@
+//! Products of few rows: one or a handful of rows stream the whole matrix.
+//!
+//! - A workgroup takes whole *panels* of 16 outputs; its 64 × 4 threads share the inputs, 32 at a time (`frame.wgsl`,
+//!   `units.wgsl`), and their sums meet in workgroup memory. No sum crosses workgroups, so one launch is enough.
+//! - Threads that share the inputs of a panel are as many as there are inputs to share: a function of the *matrix*, never
+//!   of the rows. So the bits of a row are the same in every variant.
+//! - *Integer* dot products where activations are int8; for f32 activations codes become floats without conversions, which
+//!   GPUs do at a quarter of their speed.
+
+mod variants;
+
+use bessemer_hal::{Binding, Dispatch, Result, Slice};
+use bytemuck::{Pod, Zeroable};
+
+use self::variants::Form;
+use crate::linear::layout::{Encoding, LinearLayout, ScaleType};
+use crate::linear::ops::{Experts, Linear, Weights};
+use crate::linear::{SlotInput, Write};
+use crate::shaders::launch;
+use crate::{Activations, Catalog};
+
+/// Workgroups of panels that fit one axis; the rest goes to the next.
+const FOLD: usize = 32768;
+/// Threads of a workgroup that share the inputs of a panel at most, as a power of two.
+const MOST_SHARING: u32 = 6;
+const LEAST_SHARING: u32 = 3;
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    steps: u32,
+    panels: u32,
+    panel_stride: u32,
+    expert_stride: u32,
+    kt_shift: u32,
+    scale_type: u32,
+    out: u32,
+    rows: u32,
+    input_rows: u32,
+    flags: u32,
+    experts: u32,
+    top_k: u32,
+}
+
+const BIAS: u32 = 1;
+const ADD: u32 = 2;
+const EXPERTS: u32 = 4;
+const SORTED: u32 = 8;
+
+impl Params {
+    fn new(weights: &Weights, rows: usize) -> Self {
+        let layout = &weights.layout;
+        // Steps of the sum, and bytes of an element of the weights' binding.
+        let (steps, element) = match layout.encoding() {
+            Encoding::F32 => (layout.inp(), 16),
+            Encoding::F16 | Encoding::Bf16 => (layout.inp(), 8),
+            _ => (layout.inp() / 32, layout.group_bytes()),
+        };
+        let panel_stride = layout.panel_bytes() / element;
+        Self {
+            steps: steps as u32,
+            panels: layout.panels() as u32,
+            panel_stride: panel_stride as u32,
+            expert_stride: (layout.panels() * panel_stride) as u32,
+            kt_shift: steps.next_power_of_two().ilog2().clamp(LEAST_SHARING, MOST_SHARING),
+            scale_type: match layout.scale_type() {
+                ScaleType::F16 => 1,
+                ScaleType::Bf16 => 2,
+                ScaleType::F32 | ScaleType::E8m0 => 0,
+            },
+            out: layout.out() as u32,
+            rows: rows as u32,
+            input_rows: rows as u32,
+            flags: if weights.bias.is_some() { BIAS } else { 0 },
+            experts: layout.experts() as u32,
+            top_k: 0,
+        }
+    }
+
+    /// The launch grid for so many workgroups of rows.
+    fn grid(&self, rows: usize) -> [usize; 3] {
+        let groups = (self.panels as usize).div_ceil(64 >> self.kt_shift);
+        [rows, groups.min(FOLD), groups.div_ceil(FOLD)]
+    }
+}
+
+/// The variants for a product: rows of a workgroup, ascending.
+pub(super) fn rows(layout: &LinearLayout, x: &Activations) -> &'static [usize] {
+    form(layout, x).rows(wide_scales(layout))
+}
+
+/// `out = x · Wᵀ`, a workgroup for `rows` rows.
+pub(super) fn linear(op: &Linear, catalog: &Catalog, rows: usize) -> Result<Vec<Dispatch>> {
+    let mut params = Params::new(&op.weights, op.rows);
+    if op.write == Write::Add {
+        params.flags |= ADD;
+    }
+    let unused = &op.weights.packed;
+    let bindings = bind(&op.weights, &op.x, [unused, unused], &op.out);
+    let name = name(&op.weights.layout, form(&op.weights.layout, &op.x), rows);
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.rows.div_ceil(rows)))?])
+}
+
+/// `out[slot] = x[input(slot)] · W[ids[slot]]ᵀ`, a workgroup of the variant for `rows` rows for each slot.
+pub(super) fn experts(op: &Experts, catalog: &Catalog, rows: usize) -> Result<Vec<Dispatch>> {
+    let mut params = Params::new(&op.weights, op.slots);
+    params.flags |= EXPERTS;
+    if let SlotInput::Token { top_k } = op.input {
+        params.top_k = top_k.max(1);
+        params.input_rows = (op.slots as u32).div_ceil(params.top_k);
+    }
+    // Tokens that chose the same expert read it one after the other, out of the cache. One token needs no order, and
+    // saves the wait for it.
+    if params.top_k != op.slots as u32 {
+        params.flags |= SORTED;
+    }
+    let bindings = bind(&op.weights, &op.x, [&op.ids, &op.order], &op.out);
+    let name = name(&op.weights.layout, form(&op.weights.layout, &op.x), rows);
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots))?])
+}
+
+/// A binding that a launch does not use holds the weights.
+fn bind(weights: &Weights, x: &Activations, routing: [&Slice; 2], out: &Slice) -> Vec<Binding> {
+    let [ids, order] = routing;
+    let bias = weights.bias.as_ref().unwrap_or(&weights.packed);
+    let mut bindings: Vec<Binding> =
+        [&weights.packed, bias, ids, order].map(|slice| Binding::read(slice.clone())).into();
+    bindings.push(Binding::write_any(out.clone()));
+    match x {
+        Activations::F32(x) => bindings.push(Binding::read(x.clone())),
+        Activations::Int8(x) | Activations::Int8x2(x) => {
+            bindings.extend([&x.codes, &x.scales, &x.sums].map(|slice| Binding::read(slice.clone())));
+        }
+    }
+    bindings
+}
+
+fn form(layout: &LinearLayout, x: &Activations) -> Form {
+    match x {
+        Activations::F32(_) if layout.is_quantised() => Form::Exact,
+        Activations::F32(_) => Form::Plain,
+        Activations::Int8(_) => Form::Int8,
+        Activations::Int8x2(_) => Form::Int8x2,
+    }
+}
+
+fn wide_scales(layout: &LinearLayout) -> bool {
+    layout.scale_type() == ScaleType::F32
+}
+
+fn name(layout: &LinearLayout, form: Form, rows: usize) -> String {
+    let weights = match layout.encoding() {
+        Encoding::F32 => "f32".to_owned(),
+        Encoding::F16 => "f16".to_owned(),
+        Encoding::Bf16 => "bf16".to_owned(),
+        Encoding::Mxfp4 => "mxfp4".to_owned(),
+        Encoding::Affine { bits } => {
+            format!("affine{bits}_{}_{}", layout.group(), if wide_scales(layout) { 32 } else { 16 })
+        }
+    };
+    format!("few_{weights}_{}_x{rows}", form.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::linear::LinearShape;
+
+    #[test]
+    fn every_variant_is_compiled() {
+        let mut layouts =
+            vec![LinearLayout::new(Encoding::Mxfp4, LinearShape::new(16, 128), 32, ScaleType::E8m0)];
+        for bits in [2, 3, 4, 5, 6, 8] {
+            for group in [32, 64, 128] {
+                for scales in [ScaleType::F16, ScaleType::Bf16, ScaleType::F32] {
+                    layouts.push(LinearLayout::new(
+                        Encoding::Affine { bits },
+                        LinearShape::new(16, 128),
+                        group,
+                        scales,
+                    ));
+                }
+            }
+        }
+        let plain = [Encoding::F32, Encoding::F16, Encoding::Bf16];
+        layouts.extend(plain.map(|encoding| LinearLayout::plain(encoding, LinearShape::new(16, 7))));
+        for layout in layouts.into_iter().map(Result::unwrap) {
+            let forms: &[Form] = match layout.is_quantised() {
+                true => &[Form::Int8, Form::Int8x2, Form::Exact],
+                false => &[Form::Plain],
+            };
+            for form in forms {
+                for &rows in form.rows(wide_scales(&layout)) {
+                    let name = name(&layout, *form, rows);
+                    assert!(crate::shaders::find(&name).is_some(), "{name}");
+                }
+            }
+        }
+    }
+}
