@@ -6,6 +6,9 @@ use crate::Sampling;
 use crate::scheduler::{Chunk, Plan, Scheduler};
 use crate::sequence::SequenceId;
 
+/// Columns of a block table at least.
+const LEAST_BLOCKS: usize = 8;
+
 /// What a sequence wants from the rows of its chunks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Want<'a> {
@@ -51,7 +54,9 @@ pub(crate) fn lay_out<'a>(
         let known = |chunk: &Chunk| Some((*chunk, scheduler.running(chunk.id)?, want(chunk.id)?));
         plan.chunks.iter().filter_map(known)
     };
-    let blocks_per_seq = chunks().map(|(_, sequence, _)| sequence.blocks.len()).max().unwrap_or(0);
+    // By powers of two, so that the shape of a step stays while its sequences grow.
+    let most = chunks().map(|(_, sequence, _)| sequence.blocks.len()).max().unwrap_or(0);
+    let blocks_per_seq = if most == 0 { 0 } else { most.next_power_of_two().max(LEAST_BLOCKS) };
     let mut batch = BatchInput { blocks_per_seq, ..BatchInput::default() };
     let (mut draws, mut draw_rows) = (Vec::new(), Vec::new());
     let (mut evaluated, mut evaluated_rows) = (Vec::new(), Vec::new());

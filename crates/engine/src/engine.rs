@@ -24,7 +24,8 @@ use crate::{
 /// A loaded model, ready to answer. Clones share it.
 ///
 /// One thread owns the model and every sequence; the handle talks to it through a bounded channel and never waits for
-/// it. When the last clone is dropped, the thread finishes the requests whose streams still live, and ends.
+/// it. When the last clone is dropped and no request is inside, the thread ends before the drop returns, so that no
+/// device is taken down while the process exits; else it finishes the requests whose streams still live, and ends.
 #[derive(Clone, Debug)]
 pub struct Engine(Arc<Inner>);
 
@@ -151,15 +152,7 @@ impl Engine {
     /// gives the model's memory back. The handle refuses everything from now on.
     pub fn shutdown(&self) {
         self.0.gate.close();
-        self.0.shared.stop.store(true, Ordering::Release);
-        // A full channel means that the thread is awake.
-        self.0.commands.try_send(Command::Wake).ok();
-        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the engine's thread had ended by a panic");
-        }
+        self.0.end_thread();
     }
 
     fn send(&self, command: Command) -> Result<()> {
@@ -173,5 +166,28 @@ impl Engine {
             }
             TrySendError::Disconnected(_) => EngineError::Stopped { reason: "it has panicked".into() },
         })
+    }
+}
+
+impl Inner {
+    /// Ends the thread after the step that is running.
+    fn end_thread(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // A full channel means that the thread is awake.
+        self.commands.try_send(Command::Wake).ok();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the engine's thread had ended by a panic");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if self.gate.in_flight() == 0 {
+            self.end_thread();
+        }
     }
 }

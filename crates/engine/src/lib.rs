@@ -64,14 +64,16 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+pub use bessemer_hal::DeviceSelect;
 pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
+pub use bessemer_runtime::{KernelTime, Profile};
 pub use bessemer_text::Specials;
 pub use bessemer_weights::Progress;
 pub use engine::Engine;
 pub use error::{EngineError, Result};
 pub use generation::GenerationDefaults;
 pub use info::{EngineInfo, EngineStats};
-pub use options::{DeviceChoice, EngineOptions};
+pub use options::EngineOptions;
 pub use reply_stream::ReplyStream;
 pub use request::{FinishReason, Reply, Request, Sampling, Token, Usage};
 pub use text_request::{ChatPrompt, Prompt, TextRequest};

@@ -1,9 +1,9 @@
 //! From options to a running engine.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bessemer_hal::Device;
-use bessemer_hal::cpu::{CpuDevice, CpuOptions};
 use bessemer_model::{ActivationMode, KvPrecision, Model, ModelOptions};
 use bessemer_runtime::Runtime;
 use bessemer_text::{ChatTemplate, Tokenizer};
@@ -15,7 +15,7 @@ use crate::engine::Parts;
 use crate::network::{Network, model_error};
 use crate::scheduler::{Limits, Scheduler};
 use crate::validate::Bounds;
-use crate::{DeviceChoice, Engine, EngineError, EngineInfo, EngineOptions, GenerationDefaults, Result};
+use crate::{Engine, EngineError, EngineInfo, EngineOptions, GenerationDefaults, Result};
 
 /// Tokens of each running sequence that the KV cache has room for when nothing is said.
 const DEFAULT_KV_TOKENS: usize = 4096;
@@ -28,6 +28,21 @@ impl Engine {
     /// damaged, [`EngineError::Text`] for an unusable tokenizer or chat template, [`EngineError::Model`] for a network
     /// that does not fit its files, [`EngineError::Device`] when memory runs out.
     pub fn load(options: EngineOptions) -> Result<Self> {
+        Self::load_with(options, device)
+    }
+
+    /// [`Engine::load`] on a device that is open already: `options.device`, `threads` and `validation` count for nothing.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub fn load_on(device: Arc<dyn Device>, options: EngineOptions) -> Result<Self> {
+        Self::load_with(options, |_| Ok(device))
+    }
+
+    fn load_with(
+        options: EngineOptions,
+        device: impl FnOnce(&EngineOptions) -> Result<Arc<dyn Device>>,
+    ) -> Result<Self> {
         options.validate()?;
         let files = open(&options)?;
         let tokenizer = files.tokenizer_json.as_deref().map(Tokenizer::from_bytes).transpose();
@@ -36,8 +51,8 @@ impl Engine {
             ChatTemplate::of_model(files.chat_template.as_deref(), files.tokenizer_config.as_ref())
                 .map_err(|error| text_error(&files, &error))?;
 
-        let device = device(&options);
-        let runtime = Runtime::new(device.clone());
+        let device = device(&options)?;
+        let runtime = Runtime::with_profile(device.clone(), options.profile.clone());
         let model_options = ModelOptions { activations: options.activations, kv: options.kv_type };
         let error = |error| model_error(&files.name, error);
         let model = Model::load(&files, &runtime, &model_options).map_err(error)?;
@@ -112,12 +127,21 @@ fn open(options: &EngineOptions) -> Result<ModelFiles> {
     Ok(ModelFiles::open(&options.model, &open)?)
 }
 
-fn device(options: &EngineOptions) -> Arc<dyn Device> {
-    match options.device {
-        DeviceChoice::Auto | DeviceChoice::Cpu => {
-            CpuDevice::new(&CpuOptions { threads: options.threads, ..CpuOptions::default() })
-        }
-    }
+fn device(options: &EngineOptions) -> Result<Arc<dyn Device>> {
+    let open = bessemer_hal::OpenOptions {
+        threads: options.threads,
+        validation: options.validation,
+        pipeline_cache: pipeline_cache(),
+        ..bessemer_hal::OpenOptions::default()
+    };
+    Ok(bessemer_hal::open(options.device, &open)?)
+}
+
+/// Where pipelines stay between runs, if this user has a place for such files.
+fn pipeline_cache() -> Option<PathBuf> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(caches.join("bessemer").join("pipelines"))
 }
 
 /// How many blocks the KV cache gets; `budget` is what the device has left, in bytes.

@@ -3,22 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use bessemer_hal::DeviceSelect;
 use bessemer_model::{ActivationMode, KvPrecision};
+use bessemer_runtime::Profile;
 use bessemer_weights::Progress;
-use serde::{Deserialize, Serialize};
 
 use crate::{EngineError, Result};
-
-/// Which device runs the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DeviceChoice {
-    /// The best one of this machine.
-    #[default]
-    Auto,
-    /// Threads of this process.
-    Cpu,
-}
 
 /// Everything that is fixed when an engine is loaded.
 #[derive(Clone)]
@@ -34,7 +24,9 @@ pub struct EngineOptions {
     /// Seed of the weights of `synth:` models.
     pub synth_seed: u64,
     /// Which device runs the model.
-    pub device: DeviceChoice,
+    pub device: DeviceSelect,
+    /// Checks every call on the device against its rules, where its API can: slow, for finding faults.
+    pub validation: bool,
     /// Threads of the CPU device; absent: one per core.
     pub threads: Option<usize>,
     /// Arithmetic of the activations.
@@ -55,6 +47,8 @@ pub struct EngineOptions {
     /// Bytes for the KV cache; absent: enough for `max_sequences` × min(context, 4096), at most half of the memory
     /// that the device has left.
     pub kv_memory: Option<u64>,
+    /// Told what every kernel takes. Steps are then cut into a command buffer for each launch, and take longer.
+    pub profile: Option<Arc<Profile>>,
 }
 
 impl Default for EngineOptions {
@@ -65,7 +59,8 @@ impl Default for EngineOptions {
             offline: false,
             progress: None,
             synth_seed: 0,
-            device: DeviceChoice::Auto,
+            device: DeviceSelect::Auto,
+            validation: false,
             threads: None,
             activations: ActivationMode::Auto,
             kv_type: KvPrecision::Auto,
@@ -75,6 +70,7 @@ impl Default for EngineOptions {
             block_size: 16,
             context: None,
             kv_memory: None,
+            profile: None,
         }
     }
 }
@@ -87,6 +83,7 @@ impl fmt::Debug for EngineOptions {
             .field("offline", &self.offline)
             .field("synth_seed", &self.synth_seed)
             .field("device", &self.device)
+            .field("validation", &self.validation)
             .field("threads", &self.threads)
             .field("activations", &self.activations)
             .field("kv_type", &self.kv_type)

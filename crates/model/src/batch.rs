@@ -1,7 +1,7 @@
 //! A step's data: which tokens, where they stand, where their keys go.
 
 use bessemer_hal::Slice;
-use bessemer_runtime::Recorder;
+use bessemer_runtime::{Field, PlacedData, StepData};
 
 use crate::{ModelError, Result};
 
@@ -43,20 +43,55 @@ pub struct Batch {
     pub(crate) wanted: usize,
 }
 
+/// Where a batch's arrays lie in the data of its step.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchLayout {
+    input_ids: Field,
+    positions: Field,
+    slots: Field,
+    row_seq: Field,
+    block_tables: Field,
+    logit_rows: Field,
+    rows: usize,
+    blocks_per_seq: usize,
+    wanted: usize,
+}
+
+impl BatchLayout {
+    /// The batch in the buffers that its data was placed in.
+    ///
+    /// # Errors
+    /// [`ModelError::Device`] when `placed` is of another step.
+    pub fn on(&self, placed: &PlacedData) -> Result<Batch> {
+        Ok(Batch {
+            input_ids: placed.slice(self.input_ids)?,
+            positions: placed.slice(self.positions)?,
+            slots: placed.slice(self.slots)?,
+            row_seq: placed.slice(self.row_seq)?,
+            block_tables: placed.slice(self.block_tables)?,
+            logit_rows: placed.slice(self.logit_rows)?,
+            rows: self.rows,
+            blocks_per_seq: self.blocks_per_seq,
+            wanted: self.wanted,
+        })
+    }
+}
+
 impl BatchInput {
-    /// Checks the batch and carries it into buffers of the step.
+    /// Checks the batch and adds it to the data of its step.
     ///
     /// # Errors
     /// [`ModelError::Batch`] when the arrays contradict each other.
-    pub fn upload(&self, recorder: &mut Recorder<'_>) -> Result<Batch> {
+    pub fn lay_out(&self, data: &mut StepData) -> Result<BatchLayout> {
         self.check()?;
-        Ok(Batch {
-            input_ids: recorder.input("input_ids", &self.input_ids)?,
-            positions: recorder.input("positions", &self.positions)?,
-            slots: recorder.input("slots", &self.slots)?,
-            row_seq: recorder.input("row_seq", &self.row_seq)?,
-            block_tables: recorder.input("block_tables", &self.block_tables)?,
-            logit_rows: recorder.input("logit_rows", &self.logit_rows)?,
+        let mut push = |array: &[u32]| data.push(array, array.len());
+        Ok(BatchLayout {
+            input_ids: push(&self.input_ids),
+            positions: push(&self.positions),
+            slots: push(&self.slots),
+            row_seq: push(&self.row_seq),
+            block_tables: push(&self.block_tables),
+            logit_rows: push(&self.logit_rows),
             rows: self.input_ids.len(),
             blocks_per_seq: self.blocks_per_seq,
             wanted: self.logit_rows.len(),

@@ -21,7 +21,7 @@ mod loader;
 mod options;
 mod precision;
 
-pub use batch::{Batch, BatchInput, NO_SLOT};
+pub use batch::{Batch, BatchInput, BatchLayout, NO_SLOT};
 pub use config::{Architecture, ModelConfig, MoeConfig, RopeConfig};
 pub use error::{ModelError, Result};
 pub use kv_cache::KvCache;

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bessemer_hal::Device;
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::vulkan::{AdapterKind, VulkanDevice, VulkanOptions, adapters};
 use bessemer_model::{ActivationMode, BatchInput, KvCache, KvPrecision, Model, ModelOptions};
-use bessemer_runtime::Runtime;
+use bessemer_runtime::{Runtime, StepData};
 use bessemer_weights::{ModelFiles, OpenOptions};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -47,12 +49,11 @@ struct Session {
 }
 
 impl Session {
-    fn open(case: &Path, options: &ModelOptions) -> Self {
-        let runtime = Runtime::new(CpuDevice::new(&CpuOptions::default()));
+    fn open(runtime: &Arc<Runtime>, case: &Path, options: &ModelOptions) -> Self {
         let files = ModelFiles::open(case.join("model").to_str().unwrap(), &OpenOptions::default()).unwrap();
-        let model = Model::load(&files, &runtime, options).unwrap();
+        let model = Model::load(&files, runtime, options).unwrap();
         let kv = model.create_kv_cache(16, BLOCK).unwrap();
-        Self { runtime, model, kv }
+        Self { runtime: runtime.clone(), model, kv }
     }
 
     /// Runs `ids` from position `start`; logits of every row.
@@ -75,7 +76,9 @@ impl Session {
             logit_rows: (0..ids.len() as u32).collect(),
         };
         let mut recorder = self.runtime.recorder("test").unwrap();
-        let batch = input.upload(&mut recorder).unwrap();
+        let mut data = StepData::default();
+        let layout = input.lay_out(&mut data).unwrap();
+        let batch = layout.on(&recorder.place(&data).unwrap()).unwrap();
         let logits = self.model.encode(&batch, &self.kv, &mut recorder).unwrap();
         let step = recorder.submit().unwrap();
         step.wait(Duration::from_secs(60)).unwrap();
@@ -139,13 +142,61 @@ fn kl(oracle: &[f32], ours: &[f32]) -> f64 {
     p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
+fn cpu() -> Arc<Runtime> {
+    Runtime::new(CpuDevice::new(&CpuOptions::default()))
+}
+
+/// Runs `test` on a Vulkan device under the validation layer, which must find nothing. The device made of software, which
+/// runs everywhere, unless `BESSEMER_TEST_ADAPTER` names another; `BESSEMER_TEST_NO_VALIDATION` does without the layer.
+fn on_vulkan(test: fn(&Arc<Runtime>)) {
+    let named = std::env::var("BESSEMER_TEST_ADAPTER").ok().map(|index| index.parse().unwrap());
+    let software = |all: Vec<_>| {
+        all.into_iter()
+            .find(|a: &bessemer_hal::vulkan::Adapter| a.kind == AdapterKind::Software)
+            .map(|a| a.index)
+    };
+    let Some(adapter) = named.or_else(|| software(adapters().unwrap_or_default())) else {
+        assert!(
+            !cfg!(target_os = "linux") || std::env::var("CI").as_deref() != Ok("true"),
+            "no Vulkan driver"
+        );
+        eprintln!("skipped: no Vulkan driver");
+        return;
+    };
+    let validation = std::env::var_os("BESSEMER_TEST_NO_VALIDATION").is_none();
+    let options = VulkanOptions { adapter: Some(adapter), validation, ..VulkanOptions::default() };
+    let device = VulkanDevice::new(&options).unwrap();
+    println!("on {}", device.info().name);
+    test(&Runtime::new(device.clone()));
+    assert_eq!(device.validation_messages(), Vec::<String>::new());
+}
+
 #[test]
 fn exact_path_agrees_with_the_float32_oracle() {
+    exact_path(&cpu());
+}
+
+#[test]
+fn exact_path_agrees_with_the_float32_oracle_on_vulkan() {
+    on_vulkan(exact_path);
+}
+
+#[test]
+fn fast_path_stays_close_to_the_oracle() {
+    fast_path(&cpu());
+}
+
+#[test]
+fn fast_path_stays_close_to_the_oracle_on_vulkan() {
+    on_vulkan(fast_path);
+}
+
+fn exact_path(runtime: &Arc<Runtime>) {
     for case in cases() {
         let label = case.file_name().unwrap().to_string_lossy().into_owned();
         let tolerance =
             json(&case.join("meta.json"))["tolerances"]["float32"]["logits_max_abs"].as_f64().unwrap();
-        let session = Session::open(&case, &EXACT);
+        let session = Session::open(runtime, &case, &EXACT);
         for prompt in prompts(&case, session.model.config().vocab_size) {
             let logits = session.forward(&prompt.ids, 0);
             for (row, oracle) in prompt.oracle.iter().enumerate() {
@@ -170,7 +221,7 @@ fn exact_path_agrees_with_the_float32_oracle() {
 #[test]
 fn a_cache_in_parts_of_strips_is_refused() {
     let case = cases().into_iter().next().unwrap();
-    let session = Session::open(&case, &FAST);
+    let session = Session::open(&cpu(), &case, &FAST);
     for block_size in [0, 8, 24] {
         let message = session.model.create_kv_cache(4, block_size).unwrap_err().to_string();
         assert!(
@@ -180,12 +231,11 @@ fn a_cache_in_parts_of_strips_is_refused() {
     }
 }
 
-#[test]
-fn fast_path_stays_close_to_the_oracle() {
+fn fast_path(runtime: &Arc<Runtime>) {
     for case in cases() {
         let label = case.file_name().unwrap().to_string_lossy().into_owned();
         let allowed = if label.contains("moe") { 0.1 } else { 0.03 };
-        let session = Session::open(&case, &FAST);
+        let session = Session::open(runtime, &case, &FAST);
         let mut divergences = Vec::new();
         for prompt in prompts(&case, session.model.config().vocab_size) {
             let logits = session.forward(&prompt.ids, 0);

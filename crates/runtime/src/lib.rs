@@ -10,26 +10,33 @@
 //!   front of an operation that conflicts with one since the last barrier, and nowhere else.
 //! - *Transient memory is borrowed for a step* and returns when the step is done on the device, in buckets of powers
 //!   of two, so that a steady step asks the device for nothing.
-//! - *Per-step data lives in buffers* ([`Recorder::input`]), so that what is recorded depends on shapes only.
+//! - *Per-step data lies in one buffer* ([`StepData`]), so that one write carries it, and what is recorded depends on
+//!   shapes only: a step of the same shape submits the same [`Recording`] again.
 //!
 //! This is the plain form: one command buffer per step, inputs written before it is submitted, outputs read after it
 //! has completed.
 
 mod hazard;
 mod heap_stack;
+mod profile;
 mod recorder;
+mod recording;
 mod step;
+mod step_data;
 mod workspace;
 
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
+pub use profile::{KernelTime, Profile};
 pub use recorder::Recorder;
+pub use recording::Recording;
 pub use step::Step;
+pub use step_data::{Field, PlacedData, StepData};
 pub use workspace::{Workspace, WorkspaceStatistics};
 
 use std::sync::Arc;
 
-use bessemer_hal::{BufferDesc, Device, Result, Slice};
+use bessemer_hal::{BufferDesc, Device, QueueKind, Result, Slice, Submit};
 use bessemer_kernels::Catalog;
 
 /// A device with its kernels and its transient memory. Shared by everything that runs on it.
@@ -37,13 +44,24 @@ use bessemer_kernels::Catalog;
 pub struct Runtime {
     catalog: Catalog,
     workspace: Arc<Workspace>,
+    profile: Option<Arc<Profile>>,
 }
 
 impl Runtime {
     /// A runtime on `device`.
     pub fn new(device: Arc<dyn Device>) -> Arc<Self> {
+        Self::with_profile(device, None)
+    }
+
+    /// A runtime whose steps are profiled, when there is a profile.
+    pub fn with_profile(device: Arc<dyn Device>, profile: Option<Arc<Profile>>) -> Arc<Self> {
         let workspace = Arc::new(Workspace::new(device.clone()));
-        Arc::new(Self { catalog: Catalog::new(device), workspace })
+        Arc::new(Self { catalog: Catalog::new(device), workspace, profile })
+    }
+
+    /// Where its steps tell what their kernels took.
+    pub(crate) fn profile(&self) -> Option<&Profile> {
+        self.profile.as_deref()
     }
 
     /// The device.
@@ -67,6 +85,25 @@ impl Runtime {
     /// When the device cannot record.
     pub fn recorder(&self, label: &str) -> Result<Recorder<'_>> {
         Recorder::new(self, label)
+    }
+
+    /// Submits a recording to the compute queue.
+    ///
+    /// # Errors
+    /// When the device refuses it.
+    pub fn submit(&self, recording: &Arc<Recording>) -> Result<Step> {
+        let mut submissions = Vec::with_capacity(recording.parts.len());
+        for part in &recording.parts {
+            submissions.push(self.device().submit(QueueKind::Compute, Submit::new(&part.commands))?);
+        }
+        Ok(Step::new(self.device().clone(), submissions, recording.clone()))
+    }
+
+    /// Adds a completed step to the profile, if there is one.
+    pub fn tell_profile(&self, step: &Step) {
+        if let Some(profile) = self.profile() {
+            step.tell(profile);
+        }
     }
 
     /// A buffer for data that stays, such as weights and caches. Contents are undefined.

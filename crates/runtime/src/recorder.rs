@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
-use bessemer_hal::{Buffer, Encoder, QueueKind, Result, Slice, Submit};
+use bessemer_hal::{Buffer, DeviceError, Encoder, Result, Slice};
 use bessemer_kernels::Op;
-use bytemuck::NoUninit;
 
-use crate::{HazardTracker, Runtime, Step, Workspace};
+use crate::recording::Part;
+use crate::step_data::PlacedData;
+use crate::{HazardTracker, Recording, Runtime, Step, StepData, Workspace};
 
 /// Records one step: transient memory, per-step data, operations in order.
 pub struct Recorder<'r> {
     runtime: &'r Runtime,
     label: String,
     encoder: Box<dyn Encoder>,
+    /// Command buffers that are complete, each with the name of what runs in it.
+    parts: Vec<Part>,
     hazards: HazardTracker,
     operations: usize,
     borrowed: Borrowed,
@@ -20,12 +23,13 @@ pub struct Recorder<'r> {
     spare: Vec<usize>,
     /// Indices taken since the open scope began.
     scope: Vec<usize>,
+    data: Option<PlacedData>,
 }
 
 /// Buffers lent by the workspace; they return when this is dropped.
 pub(crate) struct Borrowed {
     workspace: Arc<Workspace>,
-    buffers: Vec<Buffer>,
+    pub(crate) buffers: Vec<Buffer>,
 }
 
 impl Drop for Borrowed {
@@ -40,11 +44,13 @@ impl<'r> Recorder<'r> {
             runtime,
             label: label.to_owned(),
             encoder: runtime.device().create_encoder(label)?,
+            parts: Vec::new(),
             hazards: HazardTracker::new(),
             operations: 0,
             borrowed: Borrowed { workspace: runtime.workspace().clone(), buffers: Vec::new() },
             spare: Vec::new(),
             scope: Vec::new(),
+            data: None,
         })
     }
 
@@ -90,16 +96,18 @@ impl<'r> Recorder<'r> {
         outcome
     }
 
-    /// Data of this step: a buffer that holds `data` when the step runs.
+    /// Places the data of this step on the device; it is there when the step runs.
     ///
     /// # Errors
-    /// When the device has no memory.
-    pub fn input<T: NoUninit>(&mut self, label: &str, data: &[T]) -> Result<Slice> {
-        let bytes: &[u8] = bytemuck::cast_slice(data);
+    /// When the device has no memory, or this step has its data already.
+    pub fn place(&mut self, data: &StepData) -> Result<PlacedData> {
+        if self.data.is_some() {
+            return Err(DeviceError::Usage(format!("step '{}' has its data already", self.label)));
+        }
         // Written now, before the step runs: memory that an ended scope left would be overwritten by that scope.
-        let slice = self.fresh(label, bytes.len())?;
-        self.runtime.device().write(&slice, bytes)?;
-        Ok(slice)
+        let whole = self.fresh("step_data", data.bytes().len())?;
+        self.runtime.device().write(&whole, data.bytes())?;
+        Ok(self.data.insert(PlacedData::new(whole, data)).clone())
     }
 
     /// Records an operation, behind a barrier where it needs one.
@@ -107,12 +115,28 @@ impl<'r> Recorder<'r> {
     /// # Errors
     /// When its buffers do not fit its shapes.
     pub fn record(&mut self, op: &impl Op) -> Result<()> {
-        let dispatch = op.dispatch(self.runtime.catalog())?;
-        if self.hazards.needs_barrier(dispatch.bindings.iter().map(|b| (&b.slice, b.writes()))) {
-            self.encoder.barrier();
+        let catalog = self.runtime.catalog();
+        let launches =
+            self.scoped(|recorder| catalog.launches(op, |bytes| recorder.transient("scratch", bytes)))?;
+        for dispatch in &launches {
+            if self.hazards.needs_barrier(dispatch.bindings.iter().map(|b| (&b.slice, b.writes()))) {
+                self.encoder.barrier();
+            }
+            self.operations += 1;
+            self.encoder.dispatch(dispatch)?;
+            self.cut_for_profile(dispatch.pipeline.label())?;
         }
-        self.operations += 1;
-        self.encoder.dispatch(&dispatch)
+        Ok(())
+    }
+
+    /// Ends the command buffer behind every launch of a profiled step.
+    fn cut_for_profile(&mut self, name: &'static str) -> Result<()> {
+        if self.runtime.profile().is_some() {
+            let next = self.runtime.device().create_encoder(&self.label)?;
+            let commands = std::mem::replace(&mut self.encoder, next).finish()?;
+            self.parts.push(Part { name, commands });
+        }
+        Ok(())
     }
 
     /// Records a copy of `from` to `to`, equal in size.
@@ -124,7 +148,26 @@ impl<'r> Recorder<'r> {
             self.encoder.barrier();
         }
         self.operations += 1;
-        self.encoder.copy(from, to)
+        self.encoder.copy(from, to)?;
+        self.cut_for_profile("copy")
+    }
+
+    /// Ends recording.
+    ///
+    /// # Errors
+    /// When the device cannot hold the commands.
+    pub fn finish(mut self) -> Result<Recording> {
+        let commands = self.encoder.finish()?;
+        if self.parts.is_empty() {
+            self.parts.push(Part { name: "step", commands });
+        }
+        tracing::trace!(
+            label = self.label,
+            operations = self.operations,
+            barriers = self.hazards.barriers(),
+            "recorded"
+        );
+        Ok(Recording { label: self.label, parts: self.parts, data: self.data, borrowed: self.borrowed })
     }
 
     /// Ends recording and submits to the compute queue.
@@ -132,11 +175,8 @@ impl<'r> Recorder<'r> {
     /// # Errors
     /// When the device refuses the submission.
     pub fn submit(self) -> Result<Step> {
-        let commands = self.encoder.finish()?;
-        let device = self.runtime.device();
-        let submission = device.submit(QueueKind::Compute, Submit::new(&commands))?;
-        tracing::trace!(label = self.label, operations = self.operations, "submitted");
-        Ok(Step::new(device.clone(), submission, self.borrowed))
+        let runtime = self.runtime;
+        runtime.submit(&Arc::new(self.finish()?))
     }
 }
 
@@ -160,7 +200,9 @@ mod tests {
             recorder.copy(&source, &scratch)
         });
         scope.unwrap();
-        let input = recorder.input("input", &[2_u8; 256]).unwrap();
+        let mut data = StepData::default();
+        let field = data.push(&[2_u8; 256], 256);
+        let input = recorder.place(&data).unwrap().slice(field).unwrap();
         recorder.copy(&input, &out).unwrap();
         let step = recorder.submit().unwrap();
         step.wait(Duration::from_secs(10)).unwrap();
@@ -173,7 +215,9 @@ mod tests {
         let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
         let run = || {
             let mut recorder = runtime.recorder("test").unwrap();
-            let input = recorder.input("input", &[7_u32; 100]).unwrap();
+            let mut data = StepData::default();
+            let field = data.push(&[7_u32; 100], 100);
+            let input = recorder.place(&data).unwrap().slice(field).unwrap();
             let copy = recorder.transient("copy", 400).unwrap();
             recorder.copy(&input, &copy).unwrap();
             let step = recorder.submit().unwrap();
@@ -187,5 +231,29 @@ mod tests {
         assert_eq!((first.allocations, first.acquired, first.released), (2, 2, 2));
         assert_eq!((second.allocations, second.acquired, second.released), (2, 4, 4));
         assert_eq!(second.bytes, first.bytes);
+    }
+
+    #[test]
+    fn a_recording_runs_again_with_other_data() {
+        let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
+        let out = runtime.allocate("out", 40).unwrap();
+        let data = |value: u32, count: usize| {
+            let mut data = StepData::default();
+            let field = data.push(&vec![value; count], 10);
+            (data, field)
+        };
+        let mut recorder = runtime.recorder("test").unwrap();
+        let (first, field) = data(1, 10);
+        let input = recorder.place(&first).unwrap().slice(field).unwrap();
+        recorder.copy(&input, &out).unwrap();
+        assert!(recorder.place(&first).is_err(), "a step has its data once");
+        let recording = Arc::new(recorder.finish().unwrap());
+        for value in [1, 2, 3] {
+            recording.write(&runtime, &data(value, 10).0).unwrap();
+            let step = runtime.submit(&recording).unwrap();
+            step.wait(Duration::from_secs(10)).unwrap();
+            assert_eq!(step.read::<u32>(&out).unwrap(), [value; 10]);
+        }
+        assert!(recording.write(&runtime, &data(1, 11).0).unwrap_err().to_string().contains("layout"));
     }
 }

@@ -6,22 +6,26 @@ use std::time::Duration;
 use bessemer_hal::{Device, DeviceError, Result, Slice, Submission, Timing};
 use bytemuck::AnyBitPattern;
 
-use crate::recorder::Borrowed;
+use crate::{Profile, Recording};
 
 /// How long a dropped step is waited for before its memory is given up instead of being lent again.
 const DROP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A submitted step. Its transient memory returns to the workspace when it is dropped, but not before the device is
-/// done with it.
+/// A submitted step. It holds its recording, with the transient memory, until the device is done with it.
 pub struct Step {
     device: Arc<dyn Device>,
-    submission: Submission,
-    borrowed: Option<Borrowed>,
+    /// One for each part of the recording; they complete in order.
+    submissions: Vec<Submission>,
+    recording: Option<Arc<Recording>>,
 }
 
 impl Step {
-    pub(crate) fn new(device: Arc<dyn Device>, submission: Submission, borrowed: Borrowed) -> Self {
-        Self { device, submission, borrowed: Some(borrowed) }
+    pub(crate) fn new(
+        device: Arc<dyn Device>,
+        submissions: Vec<Submission>,
+        recording: Arc<Recording>,
+    ) -> Self {
+        Self { device, submissions, recording: Some(recording) }
     }
 
     /// Waits until the device is done.
@@ -29,7 +33,22 @@ impl Step {
     /// # Errors
     /// [`DeviceError::Timeout`], or how the step failed.
     pub fn wait(&self, timeout: Duration) -> Result<Timing> {
-        self.submission.wait(timeout)
+        let mut whole: Option<Timing> = None;
+        for submission in &self.submissions {
+            let timing = submission.wait(timeout)?;
+            let start_ns = whole.map_or(timing.start_ns, |whole| whole.start_ns);
+            whole = Some(Timing { start_ns, end_ns: timing.end_ns });
+        }
+        whole.ok_or_else(|| DeviceError::Usage("a step without command buffers".into()))
+    }
+
+    /// Adds what each kernel took to `profile`; for a completed step that was recorded with one.
+    pub(crate) fn tell(&self, profile: &Profile) {
+        for (part, submission) in self.recording.iter().flat_map(|r| &r.parts).zip(&self.submissions) {
+            if let Some(Ok(timing)) = submission.poll() {
+                profile.add(part.name, timing);
+            }
+        }
     }
 
     /// Reads a result of the completed step.
@@ -38,10 +57,12 @@ impl Step {
     /// The step's own failure, or [`DeviceError::Usage`] while it runs and when the slice holds no whole number of
     /// elements.
     pub fn read<T: AnyBitPattern + bytemuck::NoUninit>(&self, slice: &Slice) -> Result<Vec<T>> {
-        match self.submission.poll() {
-            None => return Err(DeviceError::Usage("a step is read after it has completed".into())),
-            Some(outcome) => outcome?,
-        };
+        for submission in &self.submissions {
+            match submission.poll() {
+                None => return Err(DeviceError::Usage("a step is read after it has completed".into())),
+                Some(outcome) => outcome?,
+            };
+        }
         let bytes = slice.size() as usize;
         if !bytes.is_multiple_of(size_of::<T>()) {
             return Err(DeviceError::Usage(format!(
@@ -57,10 +78,10 @@ impl Step {
 
 impl Drop for Step {
     fn drop(&mut self) {
-        if let Err(DeviceError::Timeout { .. }) = self.submission.wait(DROP_TIMEOUT) {
+        if let Err(DeviceError::Timeout { .. }) = self.wait(DROP_TIMEOUT) {
             tracing::error!("a step was still running when it was dropped: its memory is not lent again");
             // The device may still write it; the submission keeps the buffers alive, the workspace forgets them.
-            std::mem::forget(self.borrowed.take());
+            std::mem::forget(self.recording.take());
         }
     }
 }

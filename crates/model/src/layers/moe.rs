@@ -81,12 +81,13 @@ impl Moe {
             normalise: if self.config.normalise { Normalise::SumToOne } else { Normalise::Keep },
         })?;
         let routing = Routing {
+            ids,
             offsets: recorder.transient("expert_offsets", (experts + 1) * 4)?,
             order: recorder.transient("expert_order", rows * top_k * 4)?,
             rows,
         };
         recorder.record(&ExpertSort {
-            ids,
+            ids: routing.ids.clone(),
             offsets: routing.offsets.clone(),
             order: routing.order.clone(),
             rows,
@@ -143,6 +144,7 @@ impl Moe {
             x,
             weights: matrix.weights(None),
             input,
+            ids: routing.ids.clone(),
             offsets: routing.offsets.clone(),
             order: routing.order.clone(),
             out: y.clone(),
@@ -152,8 +154,9 @@ impl Moe {
     }
 }
 
-/// Which slots each expert works on.
+/// Which slots each expert works on, and the expert of each slot.
 struct Routing {
+    ids: Slice,
     offsets: Slice,
     order: Slice,
     rows: usize,
