@@ -53,6 +53,7 @@ pub enum Command {
     Perplexity(Box<command::Perplexity>),
     Bench(Box<command::Bench>),
     Synth(command::Synth),
+    Selftest(command::Selftest),
 }
 
 impl Command {
@@ -75,6 +76,7 @@ impl Command {
             Self::Perplexity(command) => command.run(),
             Self::Bench(command) => command.run(),
             Self::Synth(command) => command.run(),
+            Self::Selftest(command) => command.run(),
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Which model, on which device, with how much memory: the flags that every command with a model shares.
 
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bessemer_engine::{ActivationMode, DeviceChoice, Engine, EngineOptions, KvChoice};
-use bessemer_weights::{Access, HubOptions, ModelFiles, OpenOptions};
+use bessemer_engine::{ActivationMode, DeviceSelect, Engine, EngineOptions, KvChoice};
+use bessemer_hal::{Device, OpenOptions};
+use bessemer_weights::{Access, HubOptions, ModelFiles};
 use clap::{Args, ValueEnum};
 
 use crate::byte_size;
@@ -40,9 +43,13 @@ pub struct EngineArguments {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Engine")]
 pub struct EngineSettings {
-    /// Which device runs the model.
-    #[arg(long, value_enum, default_value_t)]
-    pub device: DeviceFlag,
+    /// Which device runs the model: auto, cpu, vulkan, vulkan:N or metal; auto takes Metal, then a GPU through Vulkan,
+    /// then the CPU.
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = DeviceSelect::from_str)]
+    pub device: DeviceSelect,
+    /// Check every call on the device, where its API has checks: slow, for finding faults.
+    #[arg(long)]
+    pub validation: bool,
     /// Threads of the CPU device [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
@@ -67,16 +74,6 @@ pub struct EngineSettings {
     /// Rows of a step that prompts may fill.
     #[arg(long, value_name = "ROWS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_batch_tokens: u32,
-}
-
-/// Spelling of [`DeviceChoice`].
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
-pub enum DeviceFlag {
-    /// The best one of this machine.
-    #[default]
-    Auto,
-    /// Threads of this process.
-    Cpu,
 }
 
 /// Spelling of [`ActivationMode`].
@@ -118,7 +115,7 @@ impl ModelArguments {
     /// Opens the model's files without loading its weights.
     pub fn open(&self) -> anyhow::Result<ModelFiles> {
         let hub = self.offline.then(HubOptions::from_env).transpose()?;
-        let options = OpenOptions {
+        let options = bessemer_weights::OpenOptions {
             seed: self.synth_seed,
             revision: self.revision.clone(),
             progress: progress::downloads(),
@@ -138,7 +135,8 @@ impl EngineArguments {
             offline: self.model.offline,
             synth_seed: self.model.synth_seed,
             progress: progress::downloads(),
-            device: settings.device(),
+            device: settings.device,
+            validation: settings.validation,
             threads: settings.threads.map(usize::from),
             activations: settings.activations(),
             kv_type: settings.kv_type(),
@@ -165,11 +163,14 @@ pub fn load(options: EngineOptions) -> anyhow::Result<Loaded> {
 }
 
 impl EngineSettings {
-    fn device(&self) -> DeviceChoice {
-        match self.device {
-            DeviceFlag::Auto => DeviceChoice::Auto,
-            DeviceFlag::Cpu => DeviceChoice::Cpu,
-        }
+    /// The device by itself, for commands that load no model.
+    pub fn open_device(&self) -> anyhow::Result<Arc<dyn Device>> {
+        let options = OpenOptions {
+            threads: self.threads.map(usize::from),
+            validation: self.validation,
+            ..OpenOptions::default()
+        };
+        Ok(bessemer_hal::open(self.device, &options)?)
     }
 
     fn activations(&self) -> ActivationMode {

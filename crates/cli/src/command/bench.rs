@@ -1,6 +1,8 @@
 //! `bessemer bench`: how fast this machine runs a model, told with its spread.
 
+mod by_kernel;
 mod host;
+mod kernels;
 mod measure;
 mod spread;
 
@@ -12,7 +14,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::model_arguments::{EngineArguments, Loaded, load};
-use crate::{output, progress};
+use crate::{byte_size, output, progress};
 use host::Host;
 use measure::Workload;
 use spread::Spread;
@@ -22,6 +24,7 @@ Examples:
   bessemer bench
   bessemer bench --model ./my-model --prompt-tokens 2048 --gen-tokens 256 --repeat 10 --json
   bessemer bench --model synth:qwen3-0.6b --batch 8
+  bessemer bench --kernels --device vulkan --filter lm_head
 
 What is measured, after one run that does not count, --repeat times:
   ttft_ms        time to the first token of a request with --prompt-tokens tokens that asks for one; of a batch, the
@@ -31,7 +34,14 @@ What is measured, after one run that does not count, --repeat times:
                  of a batch, all sequences' tokens by time while all of them generate
 Prompts are random tokens from a fixed seed, another one in every repetition; tokens are drawn greedily, and end tokens
 do not end anything. Each figure is the median with the smallest and the largest value, in --json with all samples.
-peak_memory_mb (MiB) is the largest resident memory of the process, mapped weight files included.";
+peak_memory_mb (MiB) is the largest resident memory of the process, mapped weight files included.
+
+With --kernels: the time of a launch with the barrier behind it, from the device's own clock, many launches in one
+submission; the bytes and operations that the shape needs at least; and their rate as a share of what plain reading and
+plain multiplying reach on this device in the same run.
+
+With --by-kernel: one prompt and --gen-tokens steps of decoding, every launch in a command buffer of its own, timed by
+the device's clock; the sum is longer than a step takes in one piece.";
 
 /// Measures prefill and decode speed, time to the first token, and memory.
 #[derive(Debug, Args)]
@@ -55,6 +65,18 @@ pub struct Bench {
     /// Seed of the prompts.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Tell where the time of a step goes, kernel by kernel, instead.
+    #[arg(long, conflicts_with_all = ["depth", "batch", "repeat", "seed", "kernels"])]
+    by_kernel: bool,
+    /// Measure every kernel by itself instead, on the shapes of Qwen2.5-7B and Qwen3-30B-A3B.
+    #[arg(long, conflicts_with_all = ["prompt_tokens", "gen_tokens", "depth", "batch", "seed", "model"])]
+    kernels: bool,
+    /// With --kernels: only those whose model, name or shape contains TEXT.
+    #[arg(long, value_name = "TEXT", requires = "kernels")]
+    filter: Option<String>,
+    /// With --kernels: weights that launches take turns on, so that caches do not serve them.
+    #[arg(long, value_name = "BYTES", requires = "kernels", default_value = "512MiB", value_parser = byte_size::parse)]
+    rotate: u64,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -91,6 +113,11 @@ struct Settings {
 impl Bench {
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
+        if self.kernels {
+            let settings =
+                kernels::Settings { repeat: self.repeat.into(), rotate: self.rotate, filter: self.filter };
+            return kernels::run(self.engine.settings.open_device()?, settings, self.json);
+        }
         let settings = Settings {
             prompt_tokens: self.prompt_tokens as usize,
             gen_tokens: self.gen_tokens as usize,
@@ -100,7 +127,11 @@ impl Bench {
             warm_up: 1,
             seed: self.seed,
         };
-        let Loaded { engine, load_time } = load(self.options(&settings)?)?;
+        let options = self.options(&settings)?;
+        if self.by_kernel {
+            return by_kernel::run(options, settings.prompt_tokens, settings.gen_tokens, self.json);
+        }
+        let Loaded { engine, load_time } = load(options)?;
         let prefill = Workload { prompt: settings.prompt_tokens, generate: 1, batch: settings.batch };
         let decode =
             Workload { prompt: settings.depth, generate: settings.gen_tokens, batch: settings.batch };

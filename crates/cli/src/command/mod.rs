@@ -6,6 +6,7 @@ mod generate;
 mod info;
 mod logits;
 mod perplexity;
+mod selftest;
 mod serve;
 mod synth;
 
@@ -15,5 +16,6 @@ pub use generate::Generate;
 pub use info::Info;
 pub use logits::Logits;
 pub use perplexity::Perplexity;
+pub use selftest::Selftest;
 pub use serve::Serve;
 pub use synth::Synth;

@@ -4,5 +4,6 @@ mod checkpoint;
 mod generate;
 mod measure;
 mod run;
+mod selftest;
 mod serve;
 mod wrong_usage;

@@ -44,6 +44,9 @@ fn wrong_flags_are_told_before_anything_is_loaded() {
         (&["synth", "qwen3-0.6b"], 2, &["--out"]),
         (&["synth"], 2, &["--list"]),
         (&["logits", "--tokens", "a"], 2, &["--out"]),
+        (&["selftest", "--device", "abacus"], 2, &["'abacus'", "vulkan:N"]),
+        (&["selftest", "--repeat", "0"], 2, &["--repeat"]),
+        (&["selftest", "--filter", "melt"], 1, &["\"melt\"", "no check"]),
     ]);
 }
 

@@ -1,0 +1,387 @@
+//! One operation on one shape: what it must move and compute, and its launches with memory of their own.
+
+use bessemer_hal::Slice;
+use bessemer_kernels::attention::Attention;
+use bessemer_kernels::linear::{
+    Encoding, Experts, GateActivation, Gated, LANES, Linear, LinearLayout, LinearShape, ScaleType, SlotInput,
+    Source, Weights, Write, pack,
+};
+use bessemer_kernels::rms_norm::RmsNorm;
+use bessemer_kernels::rope::{RopeKv, RopeLayout};
+use bessemer_kernels::router::{Combine, Normalise, Router, Scores};
+use bessemer_kernels::sampling::{MAX_LOGPROBS, RowParams, Sample, SampleOut};
+use bessemer_kernels::{Activations, KvType, QuantisedRows, View};
+use rand::rngs::SmallRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::bench::{Bench, Prepared};
+
+/// Columns of a head, in both models.
+const HEAD_DIM: usize = 128;
+/// Inputs that share an activation scale.
+const GROUP: usize = 64;
+/// Positions of a block of the KV cache.
+const BLOCK: usize = 16;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    RmsNorm { dim: usize },
+    Linear { name: &'static str, out: usize, inp: usize },
+    RopeKv { heads: usize, kv_heads: usize, norms: bool },
+    Attention { heads: usize, kv_heads: usize, context: usize },
+    Gated { dim: usize },
+    Router { experts: usize, top_k: usize },
+    Experts { name: &'static str, out: usize, inp: usize, token: bool },
+    Combine { top_k: usize, dim: usize },
+    Sample { vocab: usize },
+}
+
+/// An operation on so many rows of a model.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub model: &'static str,
+    pub rows: usize,
+    pub operation: Operation,
+}
+
+/// The least that must be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Bytes that come from memory or go there.
+    pub bytes: f64,
+    /// Multiplications and additions.
+    pub operations: f64,
+}
+
+/// Experts of the sparse model, and how many a row visits.
+const EXPERTS: usize = 128;
+const TOP_K: usize = 8;
+
+impl Case {
+    pub fn kernel(&self) -> &'static str {
+        match self.operation {
+            Operation::RmsNorm { .. } => "rms_norm",
+            Operation::Linear { name, .. } | Operation::Experts { name, .. } => name,
+            Operation::RopeKv { .. } => "rope_kv",
+            Operation::Attention { .. } => "attention",
+            Operation::Gated { .. } => "gated",
+            Operation::Router { .. } => "router",
+            Operation::Combine { .. } => "combine",
+            Operation::Sample { .. } => "sample",
+        }
+    }
+
+    pub fn shape(&self) -> String {
+        match self.operation {
+            Operation::RmsNorm { dim } | Operation::Gated { dim } => format!("{dim}"),
+            Operation::Linear { out, inp, .. } => format!("{out} × {inp}"),
+            Operation::RopeKv { heads, kv_heads, .. } => format!("{heads}/{kv_heads} heads of {HEAD_DIM}"),
+            Operation::Attention { heads, kv_heads, context } => {
+                format!("{heads}/{kv_heads} × {HEAD_DIM}, {context} keys")
+            }
+            Operation::Router { experts, top_k } => format!("{top_k} of {experts}"),
+            Operation::Experts { out, inp, .. } => format!("{TOP_K} of {EXPERTS} × {out} × {inp}"),
+            Operation::Combine { top_k, dim } => format!("{top_k} × {dim}"),
+            Operation::Sample { vocab } => format!("greedy of {vocab}"),
+        }
+    }
+
+    pub fn work(&self) -> Work {
+        let rows = self.rows as f64;
+        let int8 = |columns: usize| columns as f64 * (1.0 + 8.0 / GROUP as f64);
+        let (bytes, operations) = match self.operation {
+            Operation::RmsNorm { dim } => (rows * (4.0 * dim as f64 + int8(dim)), 4.0 * rows * dim as f64),
+            Operation::Linear { out, inp, .. } => (
+                layout(1, out, inp).bytes() as f64 + rows * (int8(inp) + 4.0 * out as f64),
+                2.0 * rows * out as f64 * inp as f64,
+            ),
+            Operation::RopeKv { heads, kv_heads, .. } => {
+                let values = (HEAD_DIM * (heads + 2 * kv_heads)) as f64;
+                let written = (HEAD_DIM * (4 * heads + 4 * kv_heads)) as f64;
+                (rows * (4.0 * values + written), 6.0 * rows * values)
+            }
+            Operation::Attention { heads, kv_heads, context } => {
+                // Rows of one prompt read its keys once; rows that decode have a sequence each.
+                let caches = if self.rows > 16 { 1.0 } else { rows };
+                let seen = if self.rows > 16 { context as f64 / 2.0 } else { context as f64 };
+                let cache = caches * (context * kv_heads * HEAD_DIM * 2 * 2) as f64;
+                let queries = rows * (heads * HEAD_DIM * 8) as f64;
+                (cache + queries, 4.0 * rows * seen * (heads * HEAD_DIM) as f64)
+            }
+            Operation::Gated { dim } => (rows * (8.0 * dim as f64 + int8(dim)), 5.0 * rows * dim as f64),
+            Operation::Router { experts, top_k } => {
+                (rows * (4 * experts + 8 * top_k) as f64, 4.0 * rows * experts as f64)
+            }
+            Operation::Experts { out, inp, token, .. } => {
+                let slots = rows * TOP_K as f64;
+                // Each expert that is visited is read once: all of them, once rows are many.
+                let visited = EXPERTS as f64 * (1.0 - (1.0 - TOP_K as f64 / EXPERTS as f64).powf(rows));
+                let one = layout(1, out, inp).bytes() as f64;
+                let inputs = if token { rows } else { slots };
+                (
+                    visited * one + inputs * int8(inp) + slots * 4.0 * out as f64,
+                    2.0 * slots * out as f64 * inp as f64,
+                )
+            }
+            Operation::Combine { top_k, dim } => {
+                (rows * (4 * dim * (top_k + 2)) as f64, 2.0 * rows * (top_k * dim) as f64)
+            }
+            Operation::Sample { vocab } => (rows * 4.0 * vocab as f64, rows * vocab as f64),
+        };
+        Work { bytes, operations }
+    }
+
+    /// Launches that take turns on so many copies of their weights that `rotate` bytes pass by.
+    pub fn prepare(&self, bench: &Bench, rotate: u64) -> anyhow::Result<Prepared> {
+        let copies = |bytes: usize| (rotate as usize).div_ceil(bytes.max(1)).clamp(1, 48);
+        let launches = |copies: usize| copies.max(if self.rows > 16 { 4 } else { 16 });
+        let rows = self.rows;
+        match self.operation {
+            Operation::RmsNorm { dim } => {
+                let op = RmsNorm {
+                    x: bench.room(rows * dim * 4)?,
+                    weight: bench.room(dim * 4)?,
+                    out: int8(bench, rows, dim)?,
+                    rows,
+                    dim,
+                    eps: 1e-6,
+                };
+                bench.record(&[op], launches(1))
+            }
+            Operation::Linear { out, inp, .. } => {
+                let layout = layout(1, out, inp);
+                let copies = copies(layout.bytes());
+                let ops = (0..copies)
+                    .map(|_| {
+                        Ok(Linear {
+                            x: int8(bench, rows, inp)?,
+                            weights: weights(bench, layout)?,
+                            out: bench.room(rows * out * 4)?,
+                            rows,
+                            write: Write::Store,
+                        })
+                    })
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                bench.record(&ops, launches(copies))
+            }
+            Operation::RopeKv { heads, kv_heads, norms } => {
+                let stride = (heads + 2 * kv_heads) * HEAD_DIM;
+                let qkv = bench.room(rows * stride * 4)?;
+                let view = |head: usize| View { slice: qkv.clone(), stride, offset: head * HEAD_DIM };
+                let norm = norms.then(|| bench.room(HEAD_DIM * 4)).transpose()?;
+                let cache_rows = rows.next_multiple_of(BLOCK);
+                let cache = cache_rows * kv_heads * HEAD_DIM * 2;
+                let op = RopeKv {
+                    q: view(0),
+                    k: view(heads),
+                    v: view(heads + kv_heads),
+                    q_norm: norm.clone(),
+                    k_norm: norm,
+                    eps: 1e-6,
+                    table: bench.room(rows * HEAD_DIM * 4)?,
+                    slots: bench.put(&(0..rows as u32).collect::<Vec<_>>())?,
+                    q_out: bench.room(rows * heads * HEAD_DIM * 4)?,
+                    key_cache: bench.room(cache)?,
+                    value_cache: bench.room(cache)?,
+                    kv_type: KvType::F16,
+                    cache_rows,
+                    rows,
+                    heads,
+                    kv_heads,
+                    head_dim: HEAD_DIM,
+                    rot: HEAD_DIM,
+                    layout: RopeLayout::Halves,
+                };
+                bench.record(&[op], launches(1))
+            }
+            Operation::Attention { heads, kv_heads, context } => {
+                let seqs = if rows > 16 { 1 } else { rows };
+                let cache_rows = context.next_multiple_of(BLOCK) * seqs;
+                let cache = cache_rows * kv_heads * HEAD_DIM * 2;
+                let copies = copies(2 * cache);
+                let ops = (0..copies)
+                    .map(|_| attention(bench, (rows, seqs), (heads, kv_heads), context, cache_rows))
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                bench.record(&ops, launches(copies))
+            }
+            Operation::Gated { dim } => {
+                let both = bench.room(rows * 2 * dim * 4)?;
+                let view = |offset| View { slice: both.clone(), stride: 2 * dim, offset };
+                let op = Gated {
+                    gate: view(0),
+                    up: view(dim),
+                    out: int8(bench, rows, dim)?,
+                    rows,
+                    dim,
+                    activation: GateActivation::Silu,
+                };
+                bench.record(&[op], launches(1))
+            }
+            Operation::Router { experts, top_k } => {
+                let mut random = SmallRng::seed_from_u64(1);
+                let logits: Vec<f32> = (0..rows * experts).map(|_| random.random()).collect();
+                let op = Router {
+                    logits: bench.put(&logits)?,
+                    ids: bench.room(rows * top_k * 4)?,
+                    weights: bench.room(rows * top_k * 4)?,
+                    rows,
+                    experts,
+                    top_k,
+                    scores: Scores::Softmax,
+                    normalise: Normalise::SumToOne,
+                };
+                bench.record(&[op], launches(1))
+            }
+            Operation::Experts { out, inp, token, .. } => {
+                let layout = layout(EXPERTS, out, inp);
+                let weights = weights(bench, layout)?;
+                // Other experts in every launch, so that each reads its own from memory.
+                let ops = (0..8)
+                    .map(|seed| experts(bench, &weights, rows, token, seed))
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                bench.record(&ops, launches(16))
+            }
+            Operation::Combine { top_k, dim } => {
+                let op = Combine {
+                    y: bench.room(rows * top_k * dim * 4)?,
+                    weights: bench.room(rows * top_k * 4)?,
+                    out: bench.room(rows * dim * 4)?,
+                    rows,
+                    top_k,
+                    dim,
+                };
+                bench.record(&[op], launches(1))
+            }
+            Operation::Sample { vocab } => {
+                let mut random = SmallRng::seed_from_u64(1);
+                let logits: Vec<f32> = (0..rows * vocab).map(|_| random.random()).collect();
+                let op = Sample {
+                    logits: bench.put(&logits)?,
+                    params: bench.put(&vec![RowParams::default(); rows])?,
+                    history: bench.room(4)?,
+                    bias_ids: bench.room(4)?,
+                    bias_values: bench.room(4)?,
+                    masks: bench.room(4)?,
+                    mask_words: 0,
+                    out: bench.room(rows * size_of::<SampleOut>())?,
+                    top_ids: bench.room(rows * MAX_LOGPROBS * 4)?,
+                    top_logprobs: bench.room(rows * MAX_LOGPROBS * 4)?,
+                    rows,
+                    vocab,
+                };
+                bench.record(&[op], launches(1))
+            }
+        }
+    }
+}
+
+/// 4 bits by groups of 64, scales in 16 bits: the commonest format.
+fn layout(experts: usize, out: usize, inp: usize) -> LinearLayout {
+    let shape = LinearShape { experts, out, inp };
+    LinearLayout::new(Encoding::Affine { bits: 4 }, shape, GROUP, ScaleType::Bf16)
+        .unwrap_or_else(|error| panic!("a shape of the list is a shape: {error}"))
+}
+
+/// Packed weights: one panel of random codes, over and over.
+fn weights(bench: &Bench, layout: LinearLayout) -> anyhow::Result<Weights> {
+    let panel = self::layout(1, LANES, layout.inp());
+    let mut random = SmallRng::seed_from_u64(2);
+    let codes: Vec<u8> = (0..LANES * layout.inp() / 2).map(|_| random.random()).collect();
+    let scales: Vec<u8> = (0..LANES * layout.inp() / GROUP).flat_map(|_| [0x23, 0x3c]).collect(); // about 0.01
+    let source = Source { weights: &codes, scales: Some((ScaleType::Bf16, &scales)), biases: Some(&scales) };
+    let mut packed = vec![0; panel.bytes()];
+    pack(&panel, &source, 0..1, &mut packed)?;
+    Ok(Weights { layout, packed: bench.filled(layout.bytes(), &packed)?, bias: None })
+}
+
+/// Quantised activations that are no zeros.
+fn int8(bench: &Bench, rows: usize, dim: usize) -> anyhow::Result<Activations> {
+    let mut random = SmallRng::seed_from_u64(3);
+    let codes: Vec<i8> = (0..dim).map(|_| random.random_range(-127..=127)).collect();
+    let groups = rows * dim / GROUP;
+    Ok(Activations::Int8(QuantisedRows {
+        codes: bench.filled(rows * dim, bytemuck::cast_slice(&codes))?,
+        scales: bench.filled(groups * 4, &0.01_f32.to_le_bytes())?,
+        sums: bench.room(groups * 4)?,
+        group: GROUP,
+    }))
+}
+
+/// Rows at the end of their contexts: of one sequence when they are many, of a sequence each when they are few.
+fn attention(
+    bench: &Bench,
+    (rows, seqs): (usize, usize),
+    (heads, kv_heads): (usize, usize),
+    context: usize,
+    cache_rows: usize,
+) -> anyhow::Result<Attention> {
+    let per_seq = rows / seqs;
+    let blocks_per_seq = context.div_ceil(BLOCK);
+    let mut blocks: Vec<u32> = (0..(cache_rows / BLOCK) as u32).collect();
+    blocks.shuffle(&mut SmallRng::seed_from_u64(4));
+    let positions: Vec<u32> = (0..rows).map(|row| (context - per_seq + row % per_seq) as u32).collect();
+    let cache = cache_rows * kv_heads * HEAD_DIM * 2;
+    let half = half_pattern();
+    Ok(Attention {
+        q: bench.filled(rows * heads * HEAD_DIM * 4, &0.1_f32.to_le_bytes())?,
+        key_cache: bench.filled(cache, &half)?,
+        value_cache: bench.filled(cache, &half)?,
+        kv_type: KvType::F16,
+        cache_rows,
+        block_size: BLOCK,
+        out: bench.room(rows * heads * HEAD_DIM * 4)?,
+        row_seq: bench.put(&(0..rows).map(|row| (row / per_seq) as u32).collect::<Vec<_>>())?,
+        positions: bench.put(&positions)?,
+        block_tables: bench.put(&blocks)?,
+        blocks_per_seq,
+        rows,
+        heads,
+        kv_heads,
+        head_dim: HEAD_DIM,
+        scale: 0.088,
+        window: None,
+    })
+}
+
+/// Half floats between −1 and 1.
+fn half_pattern() -> Vec<u8> {
+    let mut random = SmallRng::seed_from_u64(5);
+    (0..1024)
+        .flat_map(|_| {
+            (random.random_range(0x2c00..0x3c00_u16) | (random.random::<u16>() & 0x8000)).to_le_bytes()
+        })
+        .collect()
+}
+
+/// Rows that choose their experts at random.
+fn experts(bench: &Bench, weights: &Weights, rows: usize, token: bool, seed: u64) -> anyhow::Result<Experts> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut all: Vec<u32> = (0..EXPERTS as u32).collect();
+    let ids: Vec<u32> = (0..rows)
+        .flat_map(|_| {
+            all.shuffle(&mut random);
+            all[..TOP_K].to_vec()
+        })
+        .collect();
+    let mut order: Vec<u32> = (0..ids.len() as u32).collect();
+    order.sort_by_key(|slot| ids[*slot as usize]);
+    let offsets: Vec<u32> =
+        (0..=EXPERTS as u32).map(|expert| ids.iter().filter(|id| **id < expert).count() as u32).collect();
+    let (input, inputs) = match token {
+        true => (SlotInput::Token { top_k: TOP_K as u32 }, rows),
+        false => (SlotInput::Slot, rows * TOP_K),
+    };
+    let out: Slice = bench.room(ids.len() * weights.layout.out() * 4)?;
+    Ok(Experts {
+        x: int8(bench, inputs, weights.layout.inp())?,
+        weights: weights.clone(),
+        ids: bench.put(&ids)?,
+        offsets: bench.put(&offsets)?,
+        order: bench.put(&order)?,
+        input,
+        out,
+        slots: ids.len(),
+    })
+}
