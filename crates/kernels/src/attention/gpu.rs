@@ -1,6 +1,6 @@
 //! The GPU form: which kernels share the rows, and their launches.
 //!
-//! - *Split* kernels take one row and one stretch of 128 positions at a time, so that a single row of a long context
+//! - *Split* kernels take one row and one stretch of positions at a time, so that a single row of a long context
 //!   fills the device; a second launch merges what the stretches gave.
 //! - The *tiled* kernel takes 64 queries at a time, so that keys are read once for many rows. Where the device has
 //!   cooperative matrices, half floats and heads of 64 or 128 go through those (`tiled_matrix.wgsl`).
@@ -19,6 +19,8 @@ use crate::{Catalog, bounds};
 
 /// Positions of a split.
 const SPLIT: usize = 128;
+/// Positions of a split of the kernel with cooperative matrices.
+const MATRIX_SPLIT: usize = 256;
 /// Query heads of a workgroup of the split kernel, at most.
 const SPLIT_HEADS: usize = 8;
 /// Queries of a tile.
@@ -27,7 +29,7 @@ const TILE: usize = 64;
 const TILED_HEAD_DIM: usize = 256;
 /// Bytes of workgroup memory of the kernels with cooperative matrices: what the split one takes when a head has 128
 /// columns, and the tiled one takes a little less.
-const MATRIX_MEMORY: u32 = 47_648;
+const MATRIX_MEMORY: u32 = 47_696;
 /// Up to so many rows are split whatever their sequences: re-reading keys for each costs less than an idle device.
 const FEW_ROWS: usize = 16;
 /// Bytes of partial results at most, unless one row needs more; more rows take turns.
@@ -50,6 +52,8 @@ struct Plan {
     kernels: Kernels,
     /// Rows that may be split; in a mixed launch sequences, each of which has one such row at most.
     slots: usize,
+    /// Positions of a split.
+    split: usize,
     /// Splits of a row, at most.
     splits: usize,
     /// Slots of one pair of launches.
@@ -69,8 +73,9 @@ impl Plan {
             Kernels::Mixed
         };
         let capacity = op.blocks_per_seq.saturating_mul(op.block_size);
-        let whole = capacity.div_ceil(SPLIT).max(1);
-        let splits = op.window.map_or(whole, |window| whole.min((window - 1).div_ceil(SPLIT) + 1));
+        let split = if on_matrices(op, limits) { MATRIX_SPLIT } else { SPLIT };
+        let whole = capacity.div_ceil(split).max(1);
+        let splits = op.window.map_or(whole, |window| whole.min((window - 1).div_ceil(split) + 1));
         let slots = match kernels {
             Kernels::Split => rows,
             Kernels::Tiled => 0,
@@ -85,6 +90,7 @@ impl Plan {
         Self {
             kernels,
             slots,
+            split,
             splits,
             slots_at_once: at_once.min(most).clamp(1, slots.max(1)),
             heads_taken: group.div_ceil(shares),
@@ -128,6 +134,7 @@ struct GpuParams {
     splits: u32,
     heads_taken: u32,
     sums_at: u32,
+    split: u32,
 }
 
 /// Bytes that the launches pass among themselves.
@@ -180,6 +187,7 @@ pub(super) fn launches(
         splits: small(plan.splits),
         heads_taken: small(plan.heads_taken),
         sums_at: 0,
+        split: small(plan.split),
     };
     let inputs = [&op.q, &op.key_cache, &op.value_cache, &op.row_seq, &op.positions, &op.block_tables];
     let bindings = |out: &Slice| {
@@ -246,7 +254,7 @@ fn width(head_dim: usize) -> &'static str {
 }
 
 fn split_name(op: &Attention, heads: usize, limits: &GpuLimits) -> String {
-    if op.kv_type == KvType::F16 && matrices(op.head_dim, limits) {
+    if on_matrices(op, limits) {
         return format!("attention_split_matrix_{}", width(op.head_dim));
     }
     let heads = heads.next_power_of_two().max(2);
@@ -255,16 +263,17 @@ fn split_name(op: &Attention, heads: usize, limits: &GpuLimits) -> String {
 
 fn tiled_name(op: &Attention, limits: &GpuLimits) -> String {
     let width = width(op.head_dim);
-    if op.kv_type == KvType::F16 && matrices(op.head_dim, limits) {
+    if on_matrices(op, limits) {
         return format!("attention_tiled_matrix_{width}");
     }
     let blocks = op.head_dim.div_ceil(64).next_power_of_two();
     format!("attention_tiled_{}_{width}_{blocks}", kv_name(op))
 }
 
-/// Whether there is a kernel with cooperative matrices for such heads that the device can run.
-fn matrices(head_dim: usize, limits: &GpuLimits) -> bool {
-    matches!(head_dim, 64 | 128)
+/// Whether there are kernels with cooperative matrices for such heads that the device can run.
+fn on_matrices(op: &Attention, limits: &GpuLimits) -> bool {
+    op.kv_type == KvType::F16
+        && matches!(op.head_dim, 64 | 128)
         && limits.cooperative_matrix
         && limits.workgroup_memory >= MATRIX_MEMORY
         && (limits.min_subgroup..=limits.max_subgroup).contains(&32)
@@ -330,14 +339,18 @@ mod tests {
 
     #[test]
     fn splits_follow_the_capacity_and_the_window() {
-        let splits = |capacity, window| {
-            let op = Attention { window, ..op(1, capacity) };
-            Plan::new(&op, 1, &LIMITS).splits
-        };
-        assert_eq!([0, 16, 128, 144, 16_384].map(|n| splits(n, None)), [1, 1, 1, 2, 128]);
-        // A window of one key has no border in it; one of two may.
-        assert_eq!([1, 2, 129, 130].map(|w| splits(16_384, Some(w))), [1, 2, 2, 3]);
-        assert_eq!(splits(256, Some(1_000_000)), 2);
+        let plain = GpuLimits { cooperative_matrix: false, ..LIMITS };
+        for (split, limits) in [(SPLIT, &plain), (MATRIX_SPLIT, &LIMITS)] {
+            let splits = |capacity, window| {
+                let op = Attention { window, ..op(1, capacity) };
+                Plan::new(&op, 1, limits).splits
+            };
+            let capacities = [0, 16, split, split + 16, 16_384];
+            assert_eq!(capacities.map(|n| splits(n, None)), [1, 1, 1, 2, 16_384 / split]);
+            // A window of one key has no border in it; one of two may.
+            assert_eq!([1, 2, split + 1, split + 2].map(|w| splits(16_384, Some(w))), [1, 2, 2, 3]);
+            assert_eq!(splits(2 * split, Some(1_000_000)), 2);
+        }
     }
 
     #[test]
@@ -345,7 +358,7 @@ mod tests {
         let plan = |rows, capacity| Plan::new(&op(rows, capacity), rows, &LIMITS);
         assert_eq!(plan(64, 128).scratch(&op(64, 128)), 0);
         assert_eq!(Plan::new(&op(512, 4096), 1, &LIMITS).scratch(&op(512, 4096)), 0);
-        assert_eq!(plan(1, 4096).scratch(&op(1, 4096)), 28 * 32 * 130 * 4 + 16);
+        assert_eq!(plan(1, 4096).scratch(&op(1, 4096)), 28 * 16 * 130 * 4 + 16);
         let many = plan(256, 131_072);
         assert!(many.slots_at_once < 256 && many.scratch(&op(256, 131_072)) <= MOST_SCRATCH + 16);
         // Even when one row takes more than that.

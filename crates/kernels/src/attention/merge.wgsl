@@ -10,7 +10,7 @@
 const THREADS: u32 = 256u;
 const SLICES: u32 = 8u;
 // Splits that a thread asks for at a time.
-const AHEAD: u32 = 4u;
+const AHEAD: u32 = 8u;
 
 var<workgroup> lane_maxima: array<vec4<f32>, THREADS / 4u>;
 var<workgroup> maxima: array<vec4<f32>, 2>;
@@ -34,6 +34,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     // The first loads need not wait for the row's position: what is beyond its splits is read in vain.
     var parts: array<vec2<f32>, AHEAD>;
     var values: array<vec4<f32>, AHEAD>;
+    let mine = part(first + min(local, p.splits - 1u)).x;
     for (var i = 0u; i < AHEAD; i++) {
         let split = slice + i * SLICES;
         let at = first + select(0u, split, split < p.splits);
@@ -44,11 +45,11 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let position = positions[row];
     let end = sight_end(position);
     let start = sight_start(position);
-    let count = max((end + SPLIT - 1u) / SPLIT, start / SPLIT + 1u) - start / SPLIT;
+    let count = max((end + p.split - 1u) / p.split, start / p.split + 1u) - start / p.split;
 
     // The largest score of all splits.
-    var most = NO_KEY_YET;
-    for (var split = local; split < count; split += THREADS) { most = max(most, part(first + split).x); }
+    var most = select(NO_KEY_YET, mine, local < count);
+    for (var split = local + THREADS; split < count; split += THREADS) { most = max(most, part(first + split).x); }
     lane_maxima[local / 4u][local % 4u] = most;
     workgroupBarrier();
     if (local < SLICES) {

@@ -26,13 +26,13 @@ struct Params {
     heads_taken: u32,
     // Split kernels: where the weighted values begin in the partial results.
     sums_at: u32,
+    // Split kernels: positions of a split.
+    split: u32,
 }
 var<immediate> p: Params;
 
 const STRIP: u32 = 16u;
 const NOWHERE: u32 = 0xffffffffu;
-// Positions of a split.
-const SPLIT: u32 = 128u;
 // Below every score, and finite, so that differences are numbers before the first key has been seen.
 const NO_KEY_YET: f32 = -1e30;
 // The score of a key that a row does not see: its weight is exactly 0.

@@ -11,6 +11,8 @@
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 const THREADS: u32 = 256u;
+// Positions of a split.
+const SPLIT: u32 = 128u;
 const SPLIT_STRIPS: u32 = SPLIT / STRIP;
 // Threads that share four keys of a score, each with an eighth of the features.
 const SLICES: u32 = 8u;
