@@ -24,6 +24,8 @@
 //! [`Device::submit`] hands it to a queue and gives a [`Submission`]; [`Submission::wait`] or an [`Event`] tells
 //! that it is done.
 //!
+//! [`fault`] wraps any device in one that fails by a seeded schedule, for what lies above to be tried with.
+//!
 //! A [`Pipeline`] is made from [`Code`]: a Rust function for the CPU device, a [`Shader`] for GPUs. Which of the two a
 //! device takes is told by [`Limits::gpu`].
 
@@ -32,6 +34,7 @@ mod command;
 pub mod cpu;
 mod error;
 mod event;
+pub mod fault;
 #[cfg(any(target_vendor = "apple", test))]
 pub mod metal;
 mod monitor;

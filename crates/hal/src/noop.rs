@@ -3,11 +3,11 @@
 //! It measures what lies above the devices, and checks recordings without paying for them. Recording and validation
 //! are the CPU device's own; buffers have addresses but *no bytes*, so reads give zeros and the budget is the only
 //! limit of size. A submission is complete when [`Device::submit`] returns: events are signalled there, and waits are
-//! *not* made, since there is no work that could come too early.
+//! *not* made, since there is no work that could come too early. But what waits for a value that has failed fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::command::Timing;
 use crate::cpu::{self, Backing, CommandList, CpuPipeline, ListEncoder, Memory};
@@ -104,11 +104,16 @@ impl Device for NoopDevice {
         self.copies.fetch_add(list.counts.copies, Ordering::Relaxed);
         self.barriers.fetch_add(list.counts.barriers, Ordering::Relaxed);
         let now = self.clock.elapsed().as_nanos() as u64;
-        let state = Arc::new(HostSubmission::default());
-        state.complete(Ok(Timing { start_ns: now, end_ns: now }));
+        let failed =
+            submit.wait.iter().find_map(|(event, value)| event.state.wait(*value, Duration::ZERO).err());
         for (event, value) in submit.signal {
-            event.signal(*value);
+            match &failed {
+                None => event.signal(*value),
+                Some(error) => event.state.fail(*value, error.clone()),
+            }
         }
+        let state = Arc::new(HostSubmission::default());
+        state.complete(failed.map_or(Ok(Timing { start_ns: now, end_ns: now }), Err));
         Ok(state.handle())
     }
 

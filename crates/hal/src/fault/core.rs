@@ -1,0 +1,129 @@
+//! What the parts of a fault device share: the schedule, the loss, and what is under way.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::INJECTED;
+use super::plan::{Call, Fault};
+use super::schedule::{Injection, Schedule};
+use super::submission::FaultSubmission;
+use crate::monitor::lock;
+use crate::{DeviceError, Event, QueueKind, Result};
+
+pub(crate) struct Core {
+    pub(crate) schedule: Mutex<Schedule>,
+    lost: OnceLock<String>,
+    /// Set when it is known what had ended before the loss, a moment after it.
+    over: OnceLock<DeviceError>,
+    /// By queue. Bounded by what the device inside holds, since each submission looks for the end of the oldest.
+    under_way: Mutex<[VecDeque<UnderWay>; 2]>,
+}
+
+/// A submission that may still fail.
+pub(crate) struct UnderWay {
+    pub(crate) submission: Arc<FaultSubmission>,
+    /// What it waits for, as the device inside knows it.
+    pub(crate) wait: Vec<(Event, u64)>,
+}
+
+impl UnderWay {
+    fn ended(&self) -> bool {
+        self.submission.outcome().is_some()
+    }
+}
+
+impl Core {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            schedule: Mutex::new(Schedule::new()),
+            lost: OnceLock::new(),
+            over: OnceLock::new(),
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// # Errors
+    /// [`DeviceError::Lost`] once the device is gone.
+    pub(crate) fn alive(&self) -> Result<()> {
+        self.lost.get().map_or(Ok(()), |reason| Err(DeviceError::Lost(reason.clone())))
+    }
+
+    /// Once the device is gone and it is known what had ended before.
+    pub(crate) fn over(&self) -> Option<&DeviceError> {
+        self.over.get()
+    }
+
+    /// What a call meets among the faults that it can; the device may be lost in it.
+    pub(crate) fn meet(&self, call: Call, can: impl Fn(Fault) -> bool) -> Result<Option<Injection>> {
+        self.alive()?;
+        let injection = lock(&self.schedule).meet(call, can);
+        if injection.as_ref().is_some_and(|injection| injection.fault == Fault::DeviceLoss) {
+            return Err(self.lose(&format!("{INJECTED} in {call:?}")));
+        }
+        Ok(injection)
+    }
+
+    /// A fault has been injected.
+    pub(crate) fn count(&self, fault: Fault) {
+        tracing::debug!("{INJECTED}: {fault}");
+        lock(&self.schedule).statistics.count_fault(fault);
+    }
+
+    /// From now on the device is gone, and so is all that is under way.
+    pub(crate) fn lose(&self, reason: &str) -> DeviceError {
+        let mut first = false;
+        let reason = self.lost.get_or_init(|| {
+            first = true;
+            reason.to_owned()
+        });
+        let error = DeviceError::Lost(reason.clone());
+        if first {
+            self.count(Fault::DeviceLoss);
+            self.end_all(&error);
+            self.over.get_or_init(|| error.clone());
+        }
+        error
+    }
+
+    /// Remembers a submission until it has ended.
+    pub(crate) fn track(&self, queue: QueueKind, under_way: UnderWay) {
+        let submission = under_way.submission.clone();
+        let ended = {
+            let mut all = lock(&self.under_way);
+            let queue = &mut all[queue as usize];
+            let mut ended = Vec::new();
+            while queue.front().is_some_and(UnderWay::ended) {
+                ended.extend(queue.pop_front());
+            }
+            queue.push_back(under_way);
+            ended
+        };
+        // What ended may be the last to hold an event, which goes outside of the lock.
+        drop(ended);
+        if let Err(error) = self.alive() {
+            // It came too late to be counted among what had ended, and its events may have been asked for already.
+            submission.fail(&error);
+            self.end_all(&error);
+        }
+    }
+
+    /// Forgets what is under way, which the device inside ends.
+    pub(crate) fn forget(&self) {
+        let all = std::mem::take(&mut *lock(&self.under_way));
+        drop(all);
+    }
+
+    /// Fails what has not ended. Then nothing waits any more inside, so that the device there ends it too.
+    fn end_all(&self, error: &DeviceError) {
+        let all = std::mem::take(&mut *lock(&self.under_way));
+        for under_way in all.iter().flatten() {
+            if !under_way.ended() {
+                under_way.submission.fail(error);
+            }
+        }
+        // A value that was reached cannot fail.
+        for (event, value) in all.iter().flatten().flat_map(|under_way| &under_way.wait) {
+            event.state.fail(*value, error.clone());
+        }
+    }
+}

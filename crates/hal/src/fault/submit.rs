@@ -1,0 +1,188 @@
+//! Submissions, and what is done to those that meet a fault.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::INJECTED;
+use super::clock::{Gate, Turn};
+use super::core::UnderWay;
+use super::device::FaultDevice;
+use super::encoder::FaultCommands;
+use super::event::FaultEvent;
+use super::plan::{Call, Fault};
+use super::schedule::Injection;
+use super::submission::FaultSubmission;
+use crate::monitor::lock;
+use crate::{BufferDesc, CommandBuffer, DeviceError, Event, QueueKind, Result, Slice, Submission, Submit};
+
+/// Bytes of noise over a copy's destination: enough that they differ from what was there, where that many fit.
+const NOISE: std::ops::RangeInclusive<u64> = 8..=16;
+
+/// What is done to a submission.
+enum Detour {
+    /// It also waits for an event to come to 1, which has failed already, or is raised at a time.
+    Held(Event, Option<Instant>),
+    /// Other commands follow and signal in its place, and perhaps an event fails them once it has ended.
+    Followed(CommandBuffer, Option<(Event, DeviceError)>),
+}
+
+/// A submission as the device inside takes it.
+struct Inside<'a> {
+    queue: QueueKind,
+    commands: &'a CommandBuffer,
+    wait: Vec<(Event, u64)>,
+    signal: Vec<(Event, u64)>,
+}
+
+/// A submission that the device inside has taken.
+struct Taken {
+    /// The commands, where others follow.
+    first: Option<Submission>,
+    last: Submission,
+    /// What it waits for beside the caller's events.
+    wait: Vec<(Event, u64)>,
+}
+
+impl FaultDevice {
+    pub(super) fn submit_with_faults(&self, queue: QueueKind, submit: Submit<'_>) -> Result<Submission> {
+        let own = FaultCommands::of(submit.commands);
+        let targets = own.map_or(&[][..], |commands| &commands.targets);
+        let signal: Vec<_> = submit
+            .signal
+            .iter()
+            .filter_map(|(event, value)| Some((FaultEvent::of(event, &self.core)?, *value)))
+            .collect();
+        // A second submission that is refused for an event of another device would come too late.
+        let all_own = signal.len() == submit.signal.len();
+        let can = |fault| match fault {
+            Fault::TransferCorruption => all_own && !targets.is_empty(),
+            Fault::FailureAfter => all_own,
+            _ => true,
+        };
+        let call = match queue {
+            QueueKind::Compute => Call::SubmitCompute,
+            QueueKind::Transfer => Call::SubmitTransfer,
+        };
+        let injection = self.core.meet(call, can)?;
+        let detour = injection.map(|injection| {
+            let fault = injection.fault;
+            self.detour(injection, submit.commands.label(), targets).map(|detour| (fault, detour))
+        });
+        let inside = |event: &Event| {
+            FaultEvent::of(event, &self.core).map_or_else(|| event.clone(), |event| event.inner.clone())
+        };
+        let inside =
+            |events: &[(Event, u64)]| events.iter().map(|(e, v)| (inside(e), *v)).collect::<Vec<_>>();
+        let inside = Inside {
+            queue,
+            commands: own.map_or(submit.commands, |commands| &commands.inner),
+            wait: inside(submit.wait),
+            signal: inside(submit.signal),
+        };
+        let Taken { first, last, mut wait } = match detour {
+            Some(Ok((fault, detour))) => {
+                let taken = self.mislead(&inside, detour)?;
+                self.core.count(fault);
+                taken
+            }
+            Some(Err(error)) => {
+                tracing::debug!("no fault was injected, since that failed: {error}");
+                self.plain(&inside, Vec::new())?
+            }
+            None => self.plain(&inside, Vec::new())?,
+        };
+        // Events of another device are not this one's to fail.
+        let own_waits = inside.wait.into_iter().zip(submit.wait);
+        wait.extend(
+            own_waits.filter(|(_, (event, _))| FaultEvent::of(event, &self.core).is_some()).map(|(w, _)| w),
+        );
+        let submission = Arc::new(FaultSubmission::new(first, last, signal));
+        self.core.track(queue, UnderWay { submission: submission.clone(), wait });
+        Ok(Submission { state: submission })
+    }
+
+    /// Prepares a fault; nothing has happened yet.
+    fn detour(&self, injection: Injection, label: &str, targets: &[Slice]) -> Result<Detour> {
+        let Injection { fault, mut draws } = injection;
+        let failure = |when: &str| DeviceError::Submission {
+            label: label.to_owned(),
+            reason: format!("{INJECTED}: it failed {when} its commands ran"),
+        };
+        let (delay, timeout) = {
+            let schedule = lock(&self.core.schedule);
+            (schedule.plan().delay(), schedule.plan().timeout())
+        };
+        match fault {
+            Fault::FailureAfter => {
+                let empty = self.inner.create_encoder(label)?.finish()?;
+                Ok(Detour::Followed(empty, Some((self.inner.create_event(0)?, failure("after")))))
+            }
+            Fault::TransferCorruption => {
+                let target = targets.get(draws.below(targets.len() as u64) as usize).or(targets.first());
+                let target =
+                    target.ok_or_else(|| DeviceError::Usage("there is no copy to corrupt".into()))?;
+                let longest = NOISE.start() + draws.below(NOISE.end() - NOISE.start() + 1);
+                let size = target.size.min(longest);
+                let place = target.slice(draws.below(target.size - size + 1), size)?;
+                let bytes: Vec<u8> = (0..size).map(|_| draws.next() as u8).collect();
+                let noise = self.inner.create_buffer(&BufferDesc::own("injected noise", size))?;
+                self.inner.write(&noise.whole(), &bytes)?;
+                let mut encoder = self.inner.create_encoder(label)?;
+                encoder.copy(&noise.whole(), &place)?;
+                Ok(Detour::Followed(encoder.finish()?, None))
+            }
+            Fault::TransferDelay | Fault::SubmissionTimeout => {
+                let held = if fault == Fault::SubmissionTimeout {
+                    timeout
+                } else {
+                    Duration::from_nanos(draws.below(delay.as_nanos() as u64) + 1)
+                };
+                let now = Instant::now();
+                let until = now.checked_add(held).unwrap_or(now);
+                Ok(Detour::Held(self.inner.create_event(0)?, Some(until)))
+            }
+            _ => {
+                let event = self.inner.create_event(0)?;
+                event.state.fail(1, failure("before"));
+                Ok(Detour::Held(event, None))
+            }
+        }
+    }
+
+    /// Submits as the caller wants it, to wait for `more` as well.
+    fn plain(&self, inside: &Inside<'_>, more: Vec<(Event, u64)>) -> Result<Taken> {
+        let wait = [&inside.wait[..], &more].concat();
+        let submit = Submit { commands: inside.commands, wait: &wait, signal: &inside.signal };
+        Ok(Taken { first: None, last: self.inner.submit(inside.queue, submit)?, wait: more })
+    }
+
+    fn mislead(&self, inside: &Inside<'_>, detour: Detour) -> Result<Taken> {
+        match detour {
+            Detour::Held(event, until) => {
+                let taken = self.plain(inside, vec![(event.clone(), 1)])?;
+                if let Some(until) = until {
+                    self.clock.add(Gate { event, turn: Turn::At(until) });
+                }
+                Ok(taken)
+            }
+            Detour::Followed(tail, failure) => {
+                let done = [(self.inner.create_event(0)?, 1)];
+                let submit = Submit { commands: inside.commands, wait: &inside.wait, signal: &done };
+                let first = self.inner.submit(inside.queue, submit)?;
+                let mut more = done.to_vec();
+                if let Some((event, error)) = failure {
+                    more.push((event.clone(), 1));
+                    if first.poll().is_some() {
+                        // It may be a device that makes no waits, only looks at them.
+                        event.state.fail(1, error);
+                    } else {
+                        self.clock.add(Gate { event, turn: Turn::After(first.clone(), error) });
+                    }
+                }
+                let submit = Submit { commands: &tail, wait: &more, signal: &inside.signal };
+                let last = self.inner.submit(inside.queue, submit)?;
+                Ok(Taken { first: Some(first), last, wait: more })
+            }
+        }
+    }
+}
