@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use super::INJECTED;
 use super::plan::{Call, Fault};
@@ -121,9 +122,11 @@ impl Core {
                 under_way.submission.fail(error);
             }
         }
-        // A value that was reached cannot fail.
         for (event, value) in all.iter().flatten().flat_map(|under_way| &under_way.wait) {
-            event.state.fail(*value, error.clone());
+            // What failed before keeps its error.
+            if event.state.wait(*value, Duration::ZERO) == Ok(false) {
+                event.state.fail(*value, error.clone());
+            }
         }
     }
 }

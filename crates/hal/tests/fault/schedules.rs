@@ -216,7 +216,7 @@ fn many_threads_may_call_it() {
                             from: i % BUFFERS,
                             to: (i + 1) % BUFFERS,
                             queue: if i % 3 == thread % 3 { QueueKind::Transfer } else { QueueKind::Compute },
-                            after: (i % 2 == 0).then_some(0),
+                            after: i.is_multiple_of(2).then_some(0),
                         };
                         let steps: Vec<_> = (0..10).map(|i| copy(i + round)).collect();
                         if let Ok((sent, _)) = run(&**device, &steps, false) {
