@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::INJECTED;
 use super::plan::{Call, Fault};
@@ -10,6 +10,9 @@ use super::schedule::{Injection, Schedule};
 use super::submission::FaultSubmission;
 use crate::monitor::lock;
 use crate::{DeviceError, Event, QueueKind, Result};
+
+/// How long the ends of submissions may lag behind the events that they raise, when the device is lost between.
+const LAG: Duration = Duration::from_millis(20);
 
 pub(crate) struct Core {
     pub(crate) schedule: Mutex<Schedule>,
@@ -25,12 +28,6 @@ pub(crate) struct UnderWay {
     pub(crate) submission: Arc<FaultSubmission>,
     /// What it waits for, as the device inside knows it.
     pub(crate) wait: Vec<(Event, u64)>,
-}
-
-impl UnderWay {
-    fn ended(&self) -> bool {
-        self.submission.outcome().is_some()
-    }
 }
 
 impl Core {
@@ -93,7 +90,7 @@ impl Core {
             let mut all = lock(&self.under_way);
             let queue = &mut all[queue as usize];
             let mut ended = Vec::new();
-            while queue.front().is_some_and(UnderWay::ended) {
+            while queue.front().is_some_and(|oldest| oldest.submission.outcome().is_some()) {
                 ended.extend(queue.pop_front());
             }
             queue.push_back(under_way);
@@ -117,11 +114,18 @@ impl Core {
     /// Fails what has not ended. Then nothing waits any more inside, so that the device there ends it too.
     fn end_all(&self, error: &DeviceError) {
         let all = std::mem::take(&mut *lock(&self.under_way));
-        for under_way in all.iter().flatten() {
-            if !under_way.ended() {
-                under_way.submission.fail(error);
+        // Again until nothing more has ended: what one that has ended waited for had ended before, perhaps after it was
+        // looked at.
+        let mut pending: Vec<_> = all.iter().flatten().map(|under_way| &under_way.submission).collect();
+        let deadline = Instant::now() + LAG;
+        loop {
+            let before = pending.len();
+            pending.retain(|submission| !submission.settle(deadline));
+            if pending.len() == before {
+                break;
             }
         }
+        pending.iter().for_each(|submission| submission.fail(error));
         for (event, value) in all.iter().flatten().flat_map(|under_way| &under_way.wait) {
             // What failed before keeps its error.
             if event.state.wait(*value, Duration::ZERO) == Ok(false) {

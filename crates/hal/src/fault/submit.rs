@@ -96,7 +96,7 @@ impl FaultDevice {
         wait.extend(
             own_waits.filter(|(_, (event, _))| FaultEvent::of(event, &self.core).is_some()).map(|(w, _)| w),
         );
-        let submission = Arc::new(FaultSubmission::new(first, last, signal));
+        let submission = Arc::new(FaultSubmission::new(&self.core, (first, last), signal));
         self.core.track(queue, UnderWay { submission: submission.clone(), wait });
         Ok(Submission { state: submission })
     }

@@ -249,6 +249,28 @@ fn a_failure_keeps_the_order_of_its_queue() {
 }
 
 #[test]
+fn whoever_learns_of_a_failure_finds_the_bytes_free() {
+    each(|inner| {
+        let device = FaultDevice::new(inner);
+        // Large enough that the copy takes a while.
+        let size = repeat(32 << 20, 1 << 10) as u64;
+        let [x, y] = ["x", "y"].map(|l| device.create_buffer(&BufferDesc::own(l, size)).unwrap());
+        let end = |buffer: &Buffer| buffer.slice(size - 4, 4).unwrap();
+        let commands = copying(&*device, "large", &x, &y);
+        let event = device.create_event(0).unwrap();
+        for value in 1..=5 {
+            device.write(&end(&x), &[value; 4]).unwrap();
+            device.next(Fault::FailureAfter);
+            raising(&*device, QueueKind::Compute, &commands, &event, value.into());
+            event.wait(value.into(), LONG).unwrap_err();
+            let mut data = [0; 4];
+            device.read(&end(&y), &mut data).unwrap();
+            assert_eq!(data, [value; 4]);
+        }
+    });
+}
+
+#[test]
 fn a_real_failure_goes_before_an_injected_one() {
     let device = FaultDevice::new(cpu(2));
     let fails = pipeline(&*device, "fail", fail);

@@ -60,8 +60,6 @@ fn a_lost_device_answers_every_call_and_ends_what_is_pending() {
         steady.wait(3, LONG).unwrap();
         lost(steady.wait(4, LONG));
         lost(steady.value());
-        go.signal(1);
-        go.wait(1, LONG).ok();
         lost(done.wait(1, LONG));
         assert!(begin.elapsed() < PROMPT, "{:?}", begin.elapsed());
         assert_eq!(injected(&device, Fault::DeviceLoss), 1);
@@ -70,6 +68,8 @@ fn a_lost_device_answers_every_call_and_ends_what_is_pending() {
         // Nothing waits inside for what will not come, so all memory returns while both devices live.
         drop((a, b, c, d, upload, step));
         settles_at(&*inner, before);
+        go.signal(1);
+        lost(done.wait(1, LONG));
         // A new one around the same device is the device after a restart.
         let device = FaultDevice::new(inner.clone());
         let (x, y) = (buffer(&*device, &[8; 4]), buffer(&*device, &[0; 4]));
