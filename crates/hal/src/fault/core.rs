@@ -19,8 +19,9 @@ pub(crate) struct Core {
     lost: OnceLock<String>,
     /// Set when it is known what had ended before the loss, a moment after it.
     over: OnceLock<DeviceError>,
-    /// By queue. Bounded by what the device inside holds, since each submission looks for the end of the oldest.
-    under_way: Mutex<[VecDeque<UnderWay>; 2]>,
+    /// By queue; `None` after the loss. Bounded by what the device inside holds, since each submission looks for the end of
+    /// the oldest.
+    under_way: Mutex<Option<[VecDeque<UnderWay>; 2]>>,
 }
 
 /// A submission that may still fail.
@@ -30,13 +31,25 @@ pub(crate) struct UnderWay {
     pub(crate) wait: Vec<(Event, u64)>,
 }
 
+impl UnderWay {
+    /// Fails the values that it waits for, so that the device inside ends it.
+    fn unblock(&self, error: &DeviceError) {
+        for (event, value) in &self.wait {
+            // What failed before keeps its error.
+            if event.state.wait(*value, Duration::ZERO) == Ok(false) {
+                event.state.fail(*value, error.clone());
+            }
+        }
+    }
+}
+
 impl Core {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             schedule: Mutex::new(Schedule::new()),
             lost: OnceLock::new(),
             over: OnceLock::new(),
-            under_way: Mutex::default(),
+            under_way: Mutex::new(Some(Default::default())),
         })
     }
 
@@ -85,38 +98,40 @@ impl Core {
 
     /// Remembers a submission until it has ended.
     pub(crate) fn track(&self, queue: QueueKind, under_way: UnderWay) {
-        let submission = under_way.submission.clone();
-        let ended = {
-            let mut all = lock(&self.under_way);
-            let queue = &mut all[queue as usize];
-            let mut ended = Vec::new();
-            while queue.front().is_some_and(|oldest| oldest.submission.outcome().is_some()) {
-                ended.extend(queue.pop_front());
+        let mut ended = Vec::new();
+        let late = match &mut *lock(&self.under_way) {
+            Some(all) => {
+                let queue = &mut all[queue as usize];
+                while queue.front().is_some_and(|oldest| oldest.submission.outcome().is_some()) {
+                    ended.extend(queue.pop_front());
+                }
+                queue.push_back(under_way);
+                None
             }
-            queue.push_back(under_way);
-            ended
+            None => Some(under_way),
         };
         // What ended may be the last to hold an event, which goes outside of the lock.
         drop(ended);
-        if let Err(error) = self.alive() {
-            // It came too late to be counted among what had ended, and its events may have been asked for already.
-            submission.fail(&error);
-            self.end_all(&error);
+        if let (Some(late), Err(error)) = (late, self.alive()) {
+            // The loss came while it was submitted: too late to be counted among what had ended.
+            late.submission.fail(&error);
+            late.unblock(&error);
         }
     }
 
     /// Forgets what is under way, which the device inside ends.
     pub(crate) fn forget(&self) {
-        let all = std::mem::take(&mut *lock(&self.under_way));
+        let all = lock(&self.under_way).take();
         drop(all);
     }
 
     /// Fails what has not ended. Then nothing waits any more inside, so that the device there ends it too.
     fn end_all(&self, error: &DeviceError) {
-        let all = std::mem::take(&mut *lock(&self.under_way));
+        let all = lock(&self.under_way).take();
+        let all = || all.iter().flatten().flatten();
         // Again until nothing more has ended: what one that has ended waited for had ended before, perhaps after it was
         // looked at.
-        let mut pending: Vec<_> = all.iter().flatten().map(|under_way| &under_way.submission).collect();
+        let mut pending: Vec<_> = all().map(|under_way| &under_way.submission).collect();
         let deadline = Instant::now() + LAG;
         loop {
             let before = pending.len();
@@ -126,11 +141,6 @@ impl Core {
             }
         }
         pending.iter().for_each(|submission| submission.fail(error));
-        for (event, value) in all.iter().flatten().flat_map(|under_way| &under_way.wait) {
-            // What failed before keeps its error.
-            if event.state.wait(*value, Duration::ZERO) == Ok(false) {
-                event.state.fail(*value, error.clone());
-            }
-        }
+        all().for_each(|under_way| under_way.unblock(error));
     }
 }
