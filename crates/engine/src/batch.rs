@@ -30,7 +30,18 @@ pub(crate) struct Draw<'a> {
     pub(crate) sampling: &'a Sampling,
     pub(crate) seed: u64,
     pub(crate) prompt: &'a [u32],
+    /// With a zero at its end where `fed` says that the host does not know the newest token.
     pub(crate) generated: &'a [u32],
+    /// The draw of the step before that gave the newest token of `generated`, while the host does not know it.
+    pub(crate) fed: Option<u32>,
+}
+
+/// A row whose token only the device knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FedRow {
+    /// The draw of the step before that gave it.
+    pub(crate) draw: u32,
+    pub(crate) row: u32,
 }
 
 /// One step for the network.
@@ -39,6 +50,8 @@ pub(crate) struct StepInput<'a> {
     /// The rows. The first `draws.len()` of its `logit_rows` are drawn from, the others handed out.
     pub(crate) batch: BatchInput,
     pub(crate) draws: Vec<Draw<'a>>,
+    /// Rows whose `input_ids` are still zeros.
+    pub(crate) fed: Vec<FedRow>,
     /// For every logit row behind the draws: whose, and at which position.
     pub(crate) evaluated: Vec<(SequenceId, usize)>,
 }
@@ -58,7 +71,7 @@ pub(crate) fn lay_out<'a>(
     let most = chunks().map(|(_, sequence, _)| sequence.blocks.len()).max().unwrap_or(0);
     let blocks_per_seq = if most == 0 { 0 } else { most.next_power_of_two().max(LEAST_BLOCKS) };
     let mut batch = BatchInput { blocks_per_seq, ..BatchInput::default() };
-    let (mut draws, mut draw_rows) = (Vec::new(), Vec::new());
+    let (mut draws, mut draw_rows, mut fed_rows) = (Vec::new(), Vec::new(), Vec::new());
     let (mut evaluated, mut evaluated_rows) = (Vec::new(), Vec::new());
 
     for (chunk, sequence, want) in chunks() {
@@ -76,9 +89,11 @@ pub(crate) fn lay_out<'a>(
         batch.block_tables.resize(batch.seqs * blocks_per_seq, 0);
         match want {
             Want::Draw { sampling, seed } if chunk.last => {
-                draw_rows.push(first_row + chunk.len as u32 - 1);
-                let (prompt, generated) = (sequence.prompt(), sequence.generated());
-                draws.push(Draw { id: chunk.id, sampling, seed, prompt, generated });
+                let row = first_row + chunk.len as u32 - 1;
+                draw_rows.push(row);
+                let (prompt, generated, fed) = (sequence.prompt(), sequence.generated(), sequence.fed());
+                fed_rows.extend(fed.map(|draw| FedRow { draw, row }));
+                draws.push(Draw { id: chunk.id, sampling, seed, prompt, generated, fed });
             }
             Want::Draw { .. } => {}
             Want::Logits => {
@@ -89,5 +104,5 @@ pub(crate) fn lay_out<'a>(
     }
     batch.logit_rows = draw_rows;
     batch.logit_rows.append(&mut evaluated_rows);
-    StepInput { batch, draws, evaluated }
+    StepInput { batch, draws, fed: fed_rows, evaluated }
 }

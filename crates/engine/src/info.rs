@@ -83,10 +83,12 @@ pub struct EngineStats {
     pub generated_tokens: u64,
     /// Times a running sequence lost its blocks to an older one.
     pub preemptions: u64,
-    /// Steps run.
+    /// Steps submitted.
     pub steps: u64,
     /// Steps that failed.
     pub failed_steps: u64,
+    /// Failed steps that were run again without what had failed, so that no request noticed.
+    pub repeated_steps: u64,
     /// Rows that went through the network, recomputed ones included.
     pub rows: u64,
     /// Nanoseconds spent in steps.

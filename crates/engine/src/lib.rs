@@ -42,6 +42,7 @@
 mod batch;
 mod block_pool;
 mod census;
+mod draw_lists;
 mod engine;
 mod error;
 mod gate;

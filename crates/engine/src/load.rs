@@ -108,7 +108,7 @@ impl Engine {
         let limits =
             Limits { max_sequences: options.max_sequences, max_batch_tokens: options.max_batch_tokens };
         let scheduler = Scheduler::new(limits, BlockPool::new(blocks, options.block_size));
-        let network = Network::new(runtime, model, kv, files.name.clone());
+        let network = Network::new(runtime, model, kv, files.name.clone(), options.max_sequences)?;
         Self::start(Parts { info, defaults, bounds, tokenizer, chat_template }, Box::new(network), scheduler)
     }
 }

@@ -1,16 +1,21 @@
-//! A step on the device: the network records the rows, the sampler draws from their logits, and only tokens come back
+//! Steps on the device: the network records the rows, the sampler draws from their logits, and only tokens come back
 //! (and the logits of evaluated rows, which were asked for).
+//!
+//! Two steps may be under way. They take turns with two places for what they draw ([`Network::places`]): a step reads the
+//! tokens that the host does not know yet from the place of the step before it.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bessemer_hal::Slice;
-use bessemer_kernels::sampling::{MAX_LOGPROBS, RowParams, Sample, SampleOut};
+use bessemer_kernels::sampling::{MAX_LOGPROBS, Sample, SampleOut};
 use bessemer_model::{BatchLayout, KvCache, Model, ModelError};
-use bessemer_runtime::{Field, PlacedData, Recorder, Recording, Runtime, Step, StepData};
+use bessemer_runtime::{PlacedData, Recorder, Recording, Runtime, Step, StepData};
 
-use crate::batch::{Draw, StepInput};
+use crate::batch::StepInput;
+use crate::draw_lists::ListLayout;
 use crate::worker::{Forward, StepOutput};
 use crate::{EngineError, Result, Token};
 
@@ -22,8 +27,8 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(1800);
 const KEPT_ROWS: usize = 64;
 
 /// Recordings kept at most, and bytes of transient memory that they hold; those used least recently go.
-const KEPT: usize = 32;
-const KEPT_BYTES: u64 = 256 << 20;
+const KEPT: usize = 64;
+const KEPT_BYTES: u64 = 512 << 20;
 
 /// A model with its KV cache on a device.
 #[derive(Debug)]
@@ -32,13 +37,33 @@ pub(crate) struct Network {
     model: Model,
     kv: KvCache,
     name: String,
+    /// [`SampleOut`] `[draws at most]` each: what the steps under way draw, in turn.
+    places: [Slice; 2],
+    /// The place of the next step.
+    next: usize,
+    /// Oldest first.
+    under_way: VecDeque<UnderWay>,
     /// Most recently used last.
     recorded: Vec<(Shape, Recorded)>,
+}
+
+/// A step that was submitted.
+#[derive(Debug)]
+struct UnderWay {
+    step: Step,
+    recorded: Recorded,
+    /// Alternatives wanted with each draw.
+    top_logprobs: Vec<u32>,
+    evaluated: usize,
 }
 
 /// Everything that a recording depends on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Shape {
+    /// Where it puts what it draws.
+    place: usize,
+    /// Whether it takes tokens from the step before it.
+    fed: bool,
     rows: usize,
     wanted: usize,
     draws: usize,
@@ -56,17 +81,31 @@ struct Recorded {
 }
 
 impl Network {
-    /// `name` is what messages call the model.
-    pub(crate) fn new(runtime: Arc<Runtime>, model: Model, kv: KvCache, name: String) -> Self {
-        Self { runtime, model, kv, name, recorded: Vec::new() }
+    /// `name` is what messages call the model; a step has at most `draws` draws.
+    ///
+    /// # Errors
+    /// When the device has no memory for what is drawn.
+    pub(crate) fn new(
+        runtime: Arc<Runtime>,
+        model: Model,
+        kv: KvCache,
+        name: String,
+        draws: usize,
+    ) -> Result<Self> {
+        let bytes = (draws.max(1) * size_of::<SampleOut>()) as u64;
+        let places = [runtime.allocate("drawn", bytes)?, runtime.allocate("drawn", bytes)?];
+        let under_way = VecDeque::new();
+        Ok(Self { runtime, model, kv, name, places, next: 0, under_way, recorded: Vec::new() })
     }
 
     /// The recording of a step of this shape, with its data written: the one of an earlier step, or a new one.
     fn recorded(&mut self, step: &StepInput<'_>) -> Result<Recorded> {
         let mut data = StepData::default();
         let batch = step.batch.lay_out(&mut data).map_err(|error| model_error(&self.name, error))?;
-        let lists = ListLayout::new(&step.draws, &mut data);
+        let lists = ListLayout::new(step, &mut data);
         let shape = Shape {
+            place: self.next,
+            fed: !step.fed.is_empty(),
             rows: step.batch.input_ids.len(),
             wanted: step.batch.logit_rows.len(),
             draws: step.draws.len(),
@@ -104,42 +143,71 @@ impl Network {
         let mut recorder = self.runtime.recorder("step")?;
         let placed = recorder.place(data)?;
         let batch = batch.on(&placed).map_err(error)?;
+        if let Some(feeding) = &lists.feeding {
+            let before = &self.places[1 - shape.place];
+            recorder.record(&feeding.rows.on(&placed, before, batch.input_ids().clone(), shape.rows)?)?;
+            if let Some(newest) = &feeding.history {
+                recorder.record(&newest.on(&placed, before, placed.slice(lists.history)?, shape.draws)?)?;
+            }
+        }
         let logits = self.model.encode(&batch, &self.kv, &mut recorder).map_err(error)?; // [draws + evaluated, vocab]
         let drawn = match shape.draws {
             0 => None,
             draws => {
                 let rows = logits.slice(0, (draws * vocab * size_of::<f32>()) as u64)?;
-                Some(Drawn::record(&mut recorder, lists, &placed, rows, (draws, vocab))?)
+                let out = self.places[shape.place].slice(0, (draws * size_of::<SampleOut>()) as u64)?;
+                Some(Drawn::record(&mut recorder, lists, &placed, rows, out, (draws, vocab))?)
             }
         };
         Ok(Recorded { recording: Arc::new(recorder.finish()?), logits, drawn })
     }
 
-    fn run(&mut self, step: &StepInput<'_>) -> Result<StepOutput> {
-        let Recorded { recording, logits, drawn } = self.recorded(step)?;
-        let done = self.runtime.submit(&recording)?;
-        done.wait(STEP_TIMEOUT)?;
-        self.runtime.tell_profile(&done);
-        let tokens = drawn.map_or(Ok(Vec::new()), |drawn| drawn.read(&done, &step.draws))?;
+    fn read(&self, done: &UnderWay) -> Result<StepOutput> {
+        let UnderWay { step, recorded, top_logprobs, evaluated } = done;
+        step.wait(STEP_TIMEOUT)?;
+        self.runtime.tell_profile(step);
+        let tokens =
+            recorded.drawn.as_ref().map_or(Ok(Vec::new()), |drawn| drawn.read(step, top_logprobs))?;
         let row_bytes = (self.model.config().vocab_size * size_of::<f32>()) as u64;
-        let logits = match step.evaluated.len() as u64 {
+        let logits = match *evaluated as u64 {
             0 => Vec::new(),
-            evaluated => {
-                done.read(&logits.slice(step.draws.len() as u64 * row_bytes, evaluated * row_bytes)?)?
-            }
+            evaluated => step.read(
+                &recorded.logits.slice(top_logprobs.len() as u64 * row_bytes, evaluated * row_bytes)?,
+            )?,
         };
         Ok(StepOutput { tokens, logits })
     }
 }
 
 impl Forward for Network {
-    fn forward(&mut self, step: &StepInput<'_>) -> Result<StepOutput> {
-        let outcome = self.run(step);
+    fn start(&mut self, input: &StepInput<'_>) -> Result<()> {
+        let recorded = self.recorded(input)?;
+        let step = self.runtime.submit(&recorded.recording)?;
+        self.next = 1 - self.next;
+        let top_logprobs = input.draws.iter().map(|draw| draw.sampling.top_logprobs).collect();
+        let evaluated = input.evaluated.len();
+        self.under_way.push_back(UnderWay { step, recorded, top_logprobs, evaluated });
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<StepOutput> {
+        let Some(done) = self.under_way.pop_front() else {
+            return Err(EngineError::Step { reason: "no step is under way".into() });
+        };
+        let outcome = self.read(&done);
         if outcome.is_err() {
             // A step that timed out may still be running: what is recorded over the same memory must not run beside it.
             self.recorded.clear();
         }
         outcome
+    }
+
+    fn depth(&self) -> usize {
+        2
+    }
+
+    fn fall_back(&mut self, _: &EngineError) -> bool {
+        false
     }
 }
 
@@ -157,11 +225,12 @@ impl Drawn {
         lists: ListLayout,
         placed: &PlacedData,
         logits: Slice,
+        out: Slice,
         (rows, vocab): (usize, usize),
     ) -> Result<Self> {
         let top_bytes = rows * MAX_LOGPROBS * size_of::<u32>();
         let drawn = Self {
-            out: recorder.transient("drawn", rows * size_of::<SampleOut>())?,
+            out,
             top: (recorder.transient("top_ids", top_bytes)?, recorder.transient("top_logprobs", top_bytes)?),
         };
         let sample = Sample {
@@ -182,97 +251,23 @@ impl Drawn {
         Ok(drawn)
     }
 
-    fn read(&self, step: &Step, draws: &[Draw<'_>]) -> Result<Vec<Token>> {
+    /// `wanted`: for each draw, the alternatives that were asked for.
+    fn read(&self, step: &Step, wanted: &[u32]) -> Result<Vec<Token>> {
         let drawn = step.read::<SampleOut>(&self.out)?;
         let mut tokens: Vec<Token> = drawn
             .iter()
             .map(|SampleOut { token, logprob }| Token { id: *token, logprob: *logprob, top: Vec::new() })
             .collect();
-        if draws.iter().any(|draw| draw.sampling.top_logprobs > 0) {
+        if wanted.iter().any(|wanted| *wanted > 0) {
             let (ids, logprobs) = (step.read::<u32>(&self.top.0)?, step.read::<f32>(&self.top.1)?);
             let rows = ids.chunks_exact(MAX_LOGPROBS).zip(logprobs.chunks_exact(MAX_LOGPROBS));
-            for ((token, draw), (ids, logprobs)) in tokens.iter_mut().zip(draws).zip(rows) {
+            for ((token, wanted), (ids, logprobs)) in tokens.iter_mut().zip(wanted).zip(rows) {
                 let top = ids.iter().copied().zip(logprobs.iter().copied());
                 // A vocabulary may have fewer tokens than were asked for: the rest of a row is no token.
-                let wanted = draw.sampling.top_logprobs as usize;
-                token.top = top.take(wanted).filter(|(id, _)| *id != u32::MAX).collect();
+                token.top = top.take(*wanted as usize).filter(|(id, _)| *id != u32::MAX).collect();
             }
         }
         Ok(tokens)
-    }
-}
-
-/// Where the sampler's lists lie in the data of a step.
-#[derive(Clone, Copy, Debug)]
-struct ListLayout {
-    params: Field,
-    history: Field,
-    bias_ids: Field,
-    bias_values: Field,
-    masks: Field,
-}
-
-impl ListLayout {
-    fn new(draws: &[Draw<'_>], data: &mut StepData) -> Self {
-        let lists = Lists::new(draws);
-        // A history grows by a token a step: room by powers of two keeps the layout for many steps.
-        let room = |list: usize| if list == 0 { 0 } else { list.next_power_of_two() };
-        Self {
-            params: data.push(&lists.params, lists.params.len()),
-            history: data.push(&lists.history, room(lists.history.len())),
-            bias_ids: data.push(&lists.bias_ids, room(lists.bias_ids.len())),
-            bias_values: data.push(&lists.bias_values, room(lists.bias_values.len())),
-            masks: data.push::<u32>(&[], 0),
-        }
-    }
-}
-
-/// What the sampler reads beside the logits.
-#[derive(Debug, Default)]
-struct Lists {
-    params: Vec<RowParams>,
-    history: Vec<u32>,
-    bias_ids: Vec<u32>,
-    bias_values: Vec<f32>,
-}
-
-impl Lists {
-    fn new(draws: &[Draw<'_>]) -> Self {
-        let mut lists = Self::default();
-        draws.iter().for_each(|draw| lists.push(draw));
-        lists
-    }
-
-    fn push(&mut self, draw: &Draw<'_>) {
-        let Draw { sampling, prompt, generated, .. } = draw;
-        let mut params = RowParams {
-            seed: draw.seed,
-            step: generated.len() as u32,
-            temperature: sampling.temperature,
-            top_k: sampling.top_k,
-            top_p: sampling.top_p,
-            min_p: sampling.min_p,
-            repetition_penalty: sampling.repetition_penalty,
-            presence_penalty: sampling.presence_penalty,
-            frequency_penalty: sampling.frequency_penalty,
-            bias_start: self.bias_ids.len() as u32,
-            bias_len: sampling.logit_bias.len() as u32,
-            logprobs: sampling.top_logprobs,
-            ..RowParams::default()
-        };
-        let penalises = sampling.repetition_penalty != 1.0
-            || sampling.presence_penalty != 0.0
-            || sampling.frequency_penalty != 0.0;
-        if penalises {
-            params.history_start = self.history.len() as u32;
-            params.history_len = (prompt.len() + generated.len()) as u32;
-            params.prompt_len = prompt.len() as u32;
-            self.history.extend_from_slice(prompt);
-            self.history.extend_from_slice(generated);
-        }
-        self.params.push(params);
-        self.bias_ids.extend(sampling.logit_bias.iter().map(|(id, _)| *id));
-        self.bias_values.extend(sampling.logit_bias.iter().map(|(_, value)| *value));
     }
 }
 

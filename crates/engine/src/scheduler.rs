@@ -11,6 +11,9 @@
 //!   goes back to the front of the queue and is recomputed later. The oldest is never preempted for another, and fits
 //!   alone ([`Scheduler::add`] sees to it), so something always moves forward. The rejected option is to swap blocks
 //!   out to the host: on a device that shares the host's memory it saves nothing.
+//! - **One step ahead.** A plan counts as computed when its step is submitted ([`Scheduler::advance`]): the next plan may
+//!   be made before the first has been read. When a step fails, its plan and those behind it are taken back
+//!   ([`Scheduler::rewind`]).
 //! - **Pure.** Nothing here knows a model or a clock; a plan is a function of the calls before.
 
 use std::collections::VecDeque;
@@ -64,12 +67,12 @@ impl Scheduler {
         Self { limits, pool, waiting: VecDeque::new(), running: Vec::new() }
     }
 
-    /// Queues a sequence that will have `most` tokens in the end. It must be younger than all before.
+    /// Queues a sequence. It must be younger than all before.
     ///
     /// # Errors
     /// The sequence itself, when the pool could not hold it even alone.
-    pub(crate) fn add(&mut self, sequence: Sequence, most: usize) -> Result<(), Sequence> {
-        if self.pool.blocks_for(most.max(sequence.tokens().len())) > self.pool.total() {
+    pub(crate) fn add(&mut self, sequence: Sequence) -> Result<(), Sequence> {
+        if self.pool.blocks_for(sequence.most()) > self.pool.total() {
             return Err(sequence);
         }
         self.waiting.push_back(sequence);
@@ -97,19 +100,38 @@ impl Scheduler {
         plan
     }
 
-    /// Marks a plan's tokens as computed.
-    pub(crate) fn advance(&mut self, plan: &Plan) {
+    /// Counts the tokens of a plan that was submitted as computed; draw `i` of it gives the next token of `draws[i]`.
+    pub(crate) fn advance(&mut self, plan: &Plan, draws: &[SequenceId]) {
         for chunk in &plan.chunks {
             if let Some(sequence) = self.running_mut(chunk.id) {
                 sequence.computed = chunk.start + chunk.len;
             }
         }
+        for (draw, id) in (0..).zip(draws) {
+            if let Some(sequence) = self.running_mut(*id) {
+                sequence.expect(draw);
+            }
+        }
     }
 
-    /// Appends a drawn token to a running sequence.
-    pub(crate) fn push(&mut self, id: SequenceId, token: u32) {
-        if let Some(sequence) = self.running_mut(id) {
-            sequence.push(token);
+    /// Takes back what [`Scheduler::advance`] did; of several plans the last one first.
+    pub(crate) fn rewind(&mut self, plan: &Plan, draws: &[SequenceId]) {
+        for chunk in &plan.chunks {
+            if let Some(sequence) = self.running_mut(chunk.id) {
+                sequence.computed = sequence.computed.min(chunk.start);
+            }
+        }
+        for id in draws {
+            if let Some(sequence) = self.sequence_mut(*id) {
+                sequence.forget();
+            }
+        }
+    }
+
+    /// Fills in the oldest token that the device drew for a sequence.
+    pub(crate) fn learn(&mut self, id: SequenceId, token: u32) {
+        if let Some(sequence) = self.sequence_mut(id) {
+            sequence.learn(token);
         }
     }
 
@@ -180,7 +202,8 @@ impl Scheduler {
         let mut preempted = Vec::new();
         let mut at = 0;
         while let Some(sequence) = self.running.get_mut(at) {
-            let missing = self.pool.blocks_for(sequence.tokens().len()).saturating_sub(sequence.blocks.len());
+            let wanted = self.pool.blocks_for(sequence.computed + sequence.pending());
+            let missing = wanted.saturating_sub(sequence.blocks.len());
             if self.pool.allocate(missing, &mut sequence.blocks) {
                 at += 1;
             } else {
@@ -201,7 +224,10 @@ impl Scheduler {
 
     /// Moves the oldest waiting sequence to the running ones, if there is room.
     fn admit(&mut self) -> bool {
-        let Some(sequence) = self.waiting.front() else { return false };
+        // What the device still owes to a preempted sequence is learnt before it comes back.
+        let Some(sequence) = self.waiting.front().filter(|sequence| sequence.fed().is_none()) else {
+            return false;
+        };
         let needed = self.pool.blocks_for(sequence.tokens().len());
         if self.running.len() >= self.limits.max_sequences || needed + self.running.len() > self.pool.free() {
             return false;
@@ -210,6 +236,14 @@ impl Scheduler {
         let admitted = self.pool.allocate(needed, &mut sequence.blocks);
         self.running.push(sequence);
         admitted
+    }
+
+    fn sequence_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {
+        if let Ok(at) = self.running.binary_search_by_key(&id, |sequence| sequence.id) {
+            return self.running.get_mut(at);
+        }
+        let at = self.waiting.binary_search_by_key(&id, |sequence| sequence.id).ok()?;
+        self.waiting.get_mut(at)
     }
 
     fn running_mut(&mut self, id: SequenceId) -> Option<&mut Sequence> {

@@ -1,15 +1,19 @@
-//! The engine's thread: takes commands, plans a step, runs it, hands out what came of it.
+//! The engine's thread: takes commands, plans steps, has them run, hands out what came of them.
 //!
 //! - **One owner.** Scheduler, blocks, sequences and the network belong to this thread alone; nothing is locked while
 //!   a step runs. The only shared state is a snapshot of the statistics, written once per step.
 //! - **Asleep when idle.** With nothing to do the thread blocks on its channel; it never polls. Cancellations need no
 //!   wake-up, as there is a next step boundary exactly when there is something to cancel.
-//! - **A failed step fails its own requests.** Errors and panics of the network end the requests whose rows were in
-//!   the step; all others go on.
+//! - **One step ahead.** Where the network can, step N + 1 is submitted before step N has been read: the device feeds
+//!   the drawn tokens to it. So stop rules apply one step late; what the surplus row of an ended request draws is
+//!   dropped. Its keys go to a block that may have a new owner by then, but behind them in the queue's order that owner
+//!   writes its own before it reads any.
+//! - **A failed step fails its own requests**, unless the network can run it again in a plainer way. Errors and panics
+//!   end the requests whose rows were in the step; all others go on, from before the steps that were submitted behind it.
 //! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
 //!   sees the end finds them settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -51,13 +55,27 @@ pub(crate) struct Evaluate {
     pub(crate) ticket: Ticket,
 }
 
-/// Runs the rows of a step through a network.
+/// Runs the rows of steps through a network, one after the other.
 pub(crate) trait Forward: Send {
-    /// Draws a token for each of the step's draws and returns the logits of its evaluated rows.
+    /// Submits a step behind those under way. Tokens that [`StepInput::fed`] names are taken from the draws of the step
+    /// submitted last.
     ///
     /// # Errors
-    /// When the step could not be run; nothing of it counts then.
-    fn forward(&mut self, step: &StepInput<'_>) -> Result<StepOutput>;
+    /// When the step could not be submitted; nothing of it counts then.
+    fn start(&mut self, step: &StepInput<'_>) -> Result<()>;
+
+    /// Waits for the oldest step under way: a token for each of its draws, and the logits of its evaluated rows.
+    ///
+    /// # Errors
+    /// When the step failed; nothing of it counts then. It is under way no more.
+    fn finish(&mut self) -> Result<StepOutput>;
+
+    /// Steps that may be under way at once: one, or two where tokens can be fed.
+    fn depth(&self) -> usize;
+
+    /// Gives up whatever may have caused `error`, as far as it can be done without; `false` when there is no such thing,
+    /// and a step would fail the same way again. No step is under way.
+    fn fall_back(&mut self, error: &EngineError) -> bool;
 }
 
 /// What came of a step.
@@ -84,8 +102,22 @@ pub(crate) struct Worker {
     vocab: usize,
     scheduler: Scheduler,
     owners: BTreeMap<SequenceId, Owner>,
+    /// Oldest first.
+    under_way: VecDeque<UnderWay>,
     next_id: u64,
     stats: EngineStats,
+    /// Until when time has been counted as spent in steps.
+    counted: Instant,
+}
+
+/// A step that was submitted.
+struct UnderWay {
+    plan: Plan,
+    /// Whose token each draw is.
+    draws: Vec<SequenceId>,
+    /// Whose logits, and at which position.
+    evaluated: Vec<(SequenceId, usize)>,
+    started: Instant,
 }
 
 /// For whom a sequence runs.
@@ -106,9 +138,18 @@ impl Worker {
         vocab: usize,
         scheduler: Scheduler,
     ) -> Self {
-        let stats = EngineStats::default();
-        let mut worker =
-            Self { commands, shared, forward, vocab, scheduler, owners: BTreeMap::new(), next_id: 0, stats };
+        let mut worker = Self {
+            commands,
+            shared,
+            forward,
+            vocab,
+            scheduler,
+            owners: BTreeMap::new(),
+            under_way: VecDeque::new(),
+            next_id: 0,
+            stats: EngineStats::default(),
+            counted: Instant::now(),
+        };
         worker.publish();
         worker
     }
@@ -116,7 +157,7 @@ impl Worker {
     /// Works until every handle is gone and every request has ended, or until it is told to stop.
     pub(crate) fn run(mut self) {
         loop {
-            if self.scheduler.is_idle() {
+            if self.scheduler.is_idle() && self.under_way.is_empty() {
                 self.check_integrity();
                 match self.commands.recv() {
                     Ok(command) => self.accept(command),
@@ -127,12 +168,14 @@ impl Worker {
                 self.accept(command);
             }
             if self.shared.stop.load(Ordering::Acquire) {
+                self.abandon_steps();
                 self.end_all(&EngineError::ShuttingDown);
                 return;
             }
             self.reap();
-            if !self.scheduler.is_idle() {
-                self.step();
+            let room = self.under_way.len() < self.depth();
+            if !(room && self.start_step()) || self.under_way.len() >= self.depth() {
+                self.finish_step();
             }
         }
     }
@@ -144,19 +187,23 @@ impl Worker {
             Command::Generate(Generate { prompt, sampling, seed, rules, outlet }) => {
                 let usage = Usage { prompt_tokens: prompt.len(), completion_tokens: 0 };
                 let most = prompt.len() + rules.max_tokens;
-                (Sequence::new(id, prompt), most, Owner::Generate { sampling, seed, rules, outlet, usage })
+                (
+                    Sequence::new(id, prompt, most),
+                    most,
+                    Owner::Generate { sampling, seed, rules, outlet, usage },
+                )
             }
             Command::Evaluate(Evaluate { ids, reply, ticket }) => {
                 let logits = vec![0.0; ids.len() * self.vocab];
                 let most = ids.len();
-                (Sequence::new(id, ids), most, Owner::Evaluate { logits, reply, _ticket: ticket })
+                (Sequence::new(id, ids, most), most, Owner::Evaluate { logits, reply, _ticket: ticket })
             }
         };
         self.next_id += 1;
         self.stats.requests += 1;
         self.stats.prompt_tokens += sequence.prompt().len() as u64;
         self.owners.insert(id, owner);
-        if let Err(sequence) = self.scheduler.add(sequence, most) {
+        if let Err(sequence) = self.scheduler.add(sequence) {
             let pool = self.scheduler.pool();
             let rule = format!("prompt and output must fit the KV cache's {} blocks", pool.total());
             let given = format!("{} blocks for {most} tokens", pool.blocks_for(most));
@@ -181,62 +228,118 @@ impl Worker {
         }
     }
 
-    fn step(&mut self) {
-        let started = Instant::now();
-        let plan = self.scheduler.schedule();
-        if plan.chunks.is_empty() {
-            // Cannot be: the oldest sequence always fits. If it is all the same, requests end rather than hang.
-            let reason = "no waiting sequence could be scheduled".into();
-            return self.end_all(&EngineError::Step { reason });
+    fn depth(&self) -> usize {
+        self.forward.depth().clamp(1, 2)
+    }
+
+    /// Plans and submits a step; `false` when there is nothing to do before a step under way has been read.
+    fn start_step(&mut self) -> bool {
+        if self.scheduler.is_idle() {
+            return false;
         }
+        let plan = self.scheduler.schedule();
         self.stats.preemptions += plan.preempted.len() as u64;
-        self.stats.steps += 1;
-        let outcome = self.forward(&plan);
-        self.stats.step_nanos += u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        match outcome {
-            Ok(outcome) => self.commit(&plan, outcome),
+        if plan.chunks.is_empty() {
+            if self.under_way.is_empty() {
+                // Cannot be: the oldest sequence always fits. If it is all the same, requests end rather than hang.
+                let reason = "no waiting sequence could be scheduled".into();
+                self.end_all(&EngineError::Step { reason });
+            }
+            return false;
+        }
+        match self.submit(&plan) {
+            Ok(step) => {
+                self.scheduler.advance(&plan, &step.draws);
+                self.under_way.push_back(UnderWay { plan, ..step });
+                true
+            }
+            // What it lacked, memory perhaps, the steps in front of it may give back.
+            Err(_) if !self.under_way.is_empty() => false,
             Err(error) => {
-                tracing::error!(%error, requests = plan.chunks.len(), "a step failed");
-                self.stats.failed_steps += 1;
-                let ended = plan.chunks.iter().map(|chunk| (chunk.id, Err(error.clone()))).collect();
-                self.end(ended);
+                self.fail(&plan, error);
+                true
             }
         }
     }
 
-    /// Runs a plan's rows; a panic on the way becomes an error.
-    fn forward(&mut self, plan: &Plan) -> Result<Outcome> {
-        let Self { scheduler, owners, forward, vocab, stats, .. } = self;
+    /// Submits a plan's rows; a panic on the way becomes an error.
+    fn submit(&mut self, plan: &Plan) -> Result<UnderWay> {
+        let Self { scheduler, owners, forward, stats, .. } = self;
         let step = lay_out(scheduler, plan, |id| match owners.get(&id)? {
             Owner::Generate { sampling, seed, .. } => Some(Want::Draw { sampling, seed: *seed }),
             Owner::Evaluate { .. } => Some(Want::Logits),
         });
-        stats.rows += step.batch.input_ids.len() as u64;
-        let output = catch_unwind(AssertUnwindSafe(|| forward.forward(&step)))
+        let started = Instant::now();
+        catch_unwind(AssertUnwindSafe(|| forward.start(&step)))
             .unwrap_or_else(|panic| Err(EngineError::Step { reason: message(panic.as_ref()) }))?;
-        if output.tokens.len() != step.draws.len() || output.logits.len() != step.evaluated.len() * *vocab {
-            let reason = format!(
-                "{} tokens for {} draws, {} logits for {} rows of {vocab}",
-                output.tokens.len(),
-                step.draws.len(),
-                output.logits.len(),
-                step.evaluated.len(),
-            );
+        stats.steps += 1;
+        stats.rows += step.batch.input_ids.len() as u64;
+        let draws = step.draws.iter().map(|draw| draw.id).collect();
+        Ok(UnderWay { plan: Plan::default(), draws, evaluated: step.evaluated, started })
+    }
+
+    /// Waits for the oldest step and hands out what came of it.
+    fn finish_step(&mut self) {
+        let Some(step) = self.under_way.pop_front() else { return };
+        let outcome = self.collect(&step);
+        let now = Instant::now();
+        let spent = now.saturating_duration_since(step.started.max(self.counted));
+        self.counted = now;
+        self.stats.step_nanos += u64::try_from(spent.as_nanos()).unwrap_or(u64::MAX);
+        match outcome {
+            Ok(output) => self.commit(step, output),
+            Err(error) => {
+                // The steps behind it have read what it did not compute.
+                self.abandon_steps();
+                self.scheduler.rewind(&step.plan, &step.draws);
+                self.fail(&step.plan, error);
+            }
+        }
+    }
+
+    fn collect(&mut self, step: &UnderWay) -> Result<StepOutput> {
+        let output = catch_unwind(AssertUnwindSafe(|| self.forward.finish()))
+            .unwrap_or_else(|panic| Err(EngineError::Step { reason: message(panic.as_ref()) }))?;
+        let (draws, rows, vocab) = (step.draws.len(), step.evaluated.len(), self.vocab);
+        if output.tokens.len() != draws || output.logits.len() != rows * vocab {
+            let (tokens, logits) = (output.tokens.len(), output.logits.len());
+            let reason =
+                format!("{tokens} tokens for {draws} draws, {logits} logits for {rows} rows of {vocab}");
             return Err(EngineError::Step { reason });
         }
-        Ok(Outcome {
-            drawn: step.draws.iter().map(|draw| draw.id).zip(output.tokens).collect(),
-            evaluated: step.evaluated,
-            logits: output.logits,
-        })
+        Ok(output)
+    }
+
+    /// Waits for all steps under way and drops what came of them.
+    fn abandon_steps(&mut self) {
+        let steps: Vec<_> = self.under_way.drain(..).collect();
+        for step in &steps {
+            self.collect(step).ok();
+        }
+        for step in steps.iter().rev() {
+            self.scheduler.rewind(&step.plan, &step.draws);
+        }
+    }
+
+    /// Has a failed plan made again where that may help; else ends its requests. No step is under way.
+    fn fail(&mut self, plan: &Plan, error: EngineError) {
+        self.stats.failed_steps += 1;
+        if self.forward.fall_back(&error) {
+            tracing::warn!(%error, requests = plan.chunks.len(), "a step failed and is run again without what failed");
+            self.stats.repeated_steps += 1;
+            return;
+        }
+        tracing::error!(%error, requests = plan.chunks.len(), "a step failed");
+        let ended = plan.chunks.iter().map(|chunk| (chunk.id, Err(error.clone()))).collect();
+        self.end(ended);
     }
 
     /// Takes over what a step computed.
-    fn commit(&mut self, plan: &Plan, outcome: Outcome) {
-        self.scheduler.advance(plan);
+    fn commit(&mut self, step: UnderWay, output: StepOutput) {
         let mut ended = Vec::new();
         let mut emitted = Vec::new();
-        for (id, token) in outcome.drawn {
+        for (id, token) in step.draws.into_iter().zip(output.tokens) {
+            // The surplus row of a request that ended a step earlier.
             let Some(Owner::Generate { rules, usage, .. }) = self.owners.get_mut(&id) else { continue };
             let verdict = rules.judge(token.id, usage.completion_tokens);
             if let Some(reason) = verdict.reason() {
@@ -245,12 +348,11 @@ impl Worker {
             if verdict != crate::stop::Verdict::End {
                 usage.completion_tokens += 1;
                 self.stats.generated_tokens += 1;
-                self.scheduler.push(id, token.id);
+                self.scheduler.learn(id, token.id);
                 emitted.push((id, token));
             }
         }
-        for ((id, position), row) in
-            outcome.evaluated.iter().zip(outcome.logits.chunks_exact(self.vocab.max(1)))
+        for ((id, position), row) in step.evaluated.iter().zip(output.logits.chunks_exact(self.vocab.max(1)))
         {
             if let Some(Owner::Evaluate { logits, .. }) = self.owners.get_mut(id) {
                 let at = position * self.vocab;
@@ -259,7 +361,7 @@ impl Worker {
                 }
             }
         }
-        for chunk in plan.chunks.iter().filter(|chunk| chunk.last) {
+        for chunk in step.plan.chunks.iter().filter(|chunk| chunk.last) {
             if let Some(Owner::Evaluate { .. }) = self.owners.get(&chunk.id) {
                 ended.push((chunk.id, Ok(FinishReason::Stop)));
             }
@@ -312,13 +414,6 @@ impl Worker {
             debug_assert!(false, "{rule}");
         }
     }
-}
-
-/// What came of a step, by sequence.
-struct Outcome {
-    drawn: Vec<(SequenceId, Token)>,
-    evaluated: Vec<(SequenceId, usize)>,
-    logits: Vec<f32>,
 }
 
 impl Owner {

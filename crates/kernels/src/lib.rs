@@ -16,6 +16,7 @@ pub mod attention;
 mod bounds;
 pub mod catalog;
 pub mod ceiling;
+pub mod feed;
 pub mod gather;
 pub mod isa;
 pub mod kv;

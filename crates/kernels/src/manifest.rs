@@ -9,6 +9,8 @@ use bessemer_wgsl::Languages;
 mod attention;
 #[path = "ceiling/shaders.rs"]
 mod ceiling;
+#[path = "feed/shaders.rs"]
+mod feed;
 #[path = "gather/shaders.rs"]
 mod gather;
 #[path = "linear/gpu/few/shaders.rs"]
@@ -72,6 +74,7 @@ pub(crate) fn sources() -> Vec<Source> {
     for list in [
         attention::sources,
         ceiling::sources,
+        feed::sources,
         gather::sources,
         linear_few::sources,
         linear_rowwise::sources,

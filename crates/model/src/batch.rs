@@ -43,6 +43,13 @@ pub struct Batch {
     pub(crate) wanted: usize,
 }
 
+impl Batch {
+    /// u32 `[rows]`: the tokens. Whoever knows some of them later than the batch was laid out writes them here first.
+    pub fn input_ids(&self) -> &Slice {
+        &self.input_ids
+    }
+}
+
 /// Where a batch's arrays lie in the data of its step.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchLayout {

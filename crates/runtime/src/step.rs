@@ -12,6 +12,7 @@ use crate::{Profile, Recording};
 const DROP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A submitted step. It holds its recording, with the transient memory, until the device is done with it.
+#[derive(Debug)]
 pub struct Step {
     device: Arc<dyn Device>,
     /// One for each part of the recording; they complete in order.

@@ -21,13 +21,15 @@ struct Setup {
     max_queue: usize,
     blocks: usize,
     block_size: usize,
+    /// Steps under way at once.
+    depth: usize,
 }
 
 const SETUP: Setup =
-    Setup { max_sequences: 4, max_batch_tokens: 16, max_queue: 100, blocks: 64, block_size: 4 };
+    Setup { max_sequences: 4, max_batch_tokens: 16, max_queue: 100, blocks: 64, block_size: 4, depth: 2 };
 
 fn start(setup: Setup, network: History) -> Engine {
-    let Setup { max_sequences, max_batch_tokens, max_queue, blocks, block_size } = setup;
+    let Setup { max_sequences, max_batch_tokens, max_queue, blocks, block_size, depth } = setup;
     let context = (blocks * block_size).min(200);
     let parts = Parts {
         info: EngineInfo { max_sequences, max_queue, context, ..EngineInfo::default() },
@@ -38,7 +40,7 @@ fn start(setup: Setup, network: History) -> Engine {
     };
     let scheduler =
         Scheduler::new(Limits { max_sequences, max_batch_tokens }, BlockPool::new(blocks, block_size));
-    Engine::start(parts, Box::new(network), scheduler).unwrap()
+    Engine::start(parts, Box::new(network.depth(depth)), scheduler).unwrap()
 }
 
 fn engine(setup: Setup) -> Engine {
@@ -114,8 +116,8 @@ fn stop_tokens_end_without_being_emitted() {
 
 #[test]
 fn a_failed_step_fails_only_its_requests() {
-    for fault in [Fault::Error, Fault::Panic] {
-        let engine = start(SETUP, History::new(SETUP.block_size).fault(666, fault));
+    for (fault, depth) in [(Fault::Error, 1), (Fault::Error, 2), (Fault::Panic, 1), (Fault::Panic, 2)] {
+        let engine = start(Setup { depth, ..SETUP }, History::new(SETUP.block_size).fault(666, fault));
         for _ in 0..3 {
             let (tokens, end) = collect(engine.submit(request(&[1, 666], 1, 5)).unwrap());
             assert!(tokens.is_empty());
@@ -130,6 +132,22 @@ fn a_failed_step_fails_only_its_requests() {
             assert_eq!(tokens, expected(&[2], 2, 5));
         }
         assert_eq!((engine.stats().failed, engine.stats().failed_steps), (3, 3));
+        settled(&engine);
+    }
+}
+
+#[test]
+fn a_step_that_can_fall_back_is_run_again_and_nobody_notices() {
+    for depth in [1, 2] {
+        let all = expected(&[4, 4], 3, 30);
+        let network = History::new(SETUP.block_size).fault(all[11], Fault::Optional);
+        let engine = start(Setup { depth, ..SETUP }, network);
+        let other = engine.submit(request(&[9], 2, 60)).unwrap();
+        let (tokens, reason, usage) = finished(engine.submit(request(&[4, 4], 3, 30)).unwrap());
+        assert_eq!((tokens, reason, usage.completion_tokens), (all, FinishReason::Length, 30));
+        assert_eq!(finished(other).0, expected(&[9], 2, 60));
+        let stats = engine.stats();
+        assert_eq!((stats.failed, stats.failed_steps, stats.repeated_steps), (0, 1, 1));
         settled(&engine);
     }
 }
@@ -218,9 +236,10 @@ proptest! {
         max_batch_tokens in 1_usize..20,
         block_size in 1_usize..6,
         spare in 0_usize..8,
+        depth in 1_usize..3,
     ) {
         let blocks = 56_usize.div_ceil(block_size) + spare;
-        let engine = engine(Setup { max_sequences, max_batch_tokens, max_queue: 100, blocks, block_size });
+        let engine = engine(Setup { max_sequences, max_batch_tokens, max_queue: 100, blocks, block_size, depth });
         let streams: Vec<_> = requests
             .iter()
             .enumerate()

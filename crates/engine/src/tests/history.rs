@@ -4,7 +4,7 @@
 //! position left out or a history that does not match the cache changes every later token, so that comparing outputs
 //! with [`expected`] checks slots, block tables, positions and recomputation at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::batch::{Draw, StepInput};
 use crate::worker::{Forward, StepOutput};
@@ -16,6 +16,8 @@ pub(super) const VOCAB: usize = 1000;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Fault {
     Error,
+    /// As [`Fault::Error`], but only until the network falls back.
+    Optional,
     Panic,
 }
 
@@ -24,11 +26,28 @@ pub(super) struct History {
     slots: HashMap<u32, u32>,
     block_size: u32,
     faults: HashMap<u32, Fault>,
+    depth: usize,
+    under_way: VecDeque<Result<StepOutput>>,
+    /// What the step started last drew.
+    drawn: Vec<u32>,
 }
 
 impl History {
     pub(super) fn new(block_size: usize) -> Self {
-        Self { slots: HashMap::new(), block_size: block_size as u32, faults: HashMap::new() }
+        Self {
+            slots: HashMap::new(),
+            block_size: block_size as u32,
+            faults: HashMap::new(),
+            depth: 1,
+            under_way: VecDeque::new(),
+            drawn: Vec::new(),
+        }
+    }
+
+    /// Takes so many steps at once.
+    pub(super) fn depth(mut self, depth: usize) -> Self {
+        self.depth = depth;
+        self
     }
 
     /// Fails every step that has this token among its rows.
@@ -46,26 +65,36 @@ impl History {
         };
         (0..=batch.positions[row]).map(|position| self.slots[&slot(position)]).collect()
     }
-}
 
-impl Forward for History {
-    fn forward(&mut self, step: &StepInput<'_>) -> Result<StepOutput> {
+    /// A token that the host may not know yet.
+    fn known(&self, token: u32, fed: Option<u32>) -> u32 {
+        // A step that failed has drawn nothing: what is computed behind it is dropped.
+        fed.map_or(token, |draw| self.drawn.get(draw as usize).copied().unwrap_or_default())
+    }
+
+    fn run(&mut self, step: &StepInput<'_>) -> Result<StepOutput> {
         let batch = &step.batch;
-        for (token, slot) in batch.input_ids.iter().zip(&batch.slots) {
-            match self.faults.get(token) {
-                Some(Fault::Error) => {
+        let fed = |row: usize| step.fed.iter().find(|fed| fed.row as usize == row).map(|fed| fed.draw);
+        for (row, (token, slot)) in batch.input_ids.iter().zip(&batch.slots).enumerate() {
+            let token = self.known(*token, fed(row));
+            match self.faults.get(&token) {
+                Some(Fault::Error | Fault::Optional) => {
                     return Err(bessemer_hal::DeviceError::Lost("as ordered by the test".into()).into());
                 }
                 Some(Fault::Panic) => panic!("as ordered by the test"),
-                None => self.slots.insert(*slot, *token),
+                None => self.slots.insert(*slot, token),
             };
         }
         let mut output = StepOutput::default();
         for (at, row) in batch.logit_rows.iter().enumerate() {
             let history = self.read(step, *row as usize);
             match step.draws.get(at) {
-                Some(Draw { prompt, generated, seed, sampling, .. }) => {
-                    if history != [*prompt, *generated].concat() {
+                Some(Draw { prompt, generated, seed, sampling, fed, .. }) => {
+                    let mut known = [*prompt, *generated].concat();
+                    if let Some(newest) = known.last_mut() {
+                        *newest = self.known(*newest, *fed);
+                    }
+                    if history != known {
                         return Err(EngineError::Step { reason: "cache and history differ".into() });
                     }
                     let top = (0..sampling.top_logprobs).map(|id| (id, 0.0)).collect();
@@ -79,6 +108,31 @@ impl Forward for History {
             }
         }
         Ok(output)
+    }
+}
+
+impl Forward for History {
+    fn start(&mut self, step: &StepInput<'_>) -> Result<()> {
+        let outcome = self.run(step);
+        self.drawn = outcome.iter().flat_map(|output| &output.tokens).map(|token| token.id).collect();
+        self.under_way.push_back(outcome);
+        assert!(self.under_way.len() <= self.depth, "more steps under way than agreed");
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<StepOutput> {
+        self.under_way.pop_front().expect("a step is under way")
+    }
+
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn fall_back(&mut self, _: &EngineError) -> bool {
+        assert!(self.under_way.is_empty());
+        let before = self.faults.len();
+        self.faults.retain(|_, fault| !matches!(fault, Fault::Optional));
+        self.faults.len() < before
     }
 }
 

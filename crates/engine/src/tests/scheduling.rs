@@ -27,15 +27,20 @@ fn arrivals() -> impl Strategy<Value = Vec<Arrival>> {
 }
 
 fn add(scheduler: &mut Scheduler, id: u64, prompt: usize, output: usize) -> bool {
-    scheduler.add(Sequence::new(SequenceId(id), vec![7; prompt]), prompt + output).is_ok()
+    scheduler.add(Sequence::new(SequenceId(id), vec![7; prompt], prompt + output)).is_ok()
 }
 
 /// Computes a plan and draws a token for every sequence that is due.
 fn run(scheduler: &mut Scheduler, plan: &Plan) {
-    scheduler.advance(plan);
-    for chunk in plan.chunks.iter().filter(|chunk| chunk.last) {
-        scheduler.push(chunk.id, 7);
+    let draws = draws(plan);
+    scheduler.advance(plan, &draws);
+    for id in draws {
+        scheduler.learn(id, 7);
     }
+}
+
+fn draws(plan: &Plan) -> Vec<SequenceId> {
+    plan.chunks.iter().filter(|chunk| chunk.last).map(|chunk| chunk.id).collect()
 }
 
 fn lengths(plan: &Plan) -> Vec<(u64, usize, usize, bool)> {

@@ -26,6 +26,7 @@
 //! A file that is new gets its `mod` line and its entry in [`operations`] here.
 
 mod attention;
+mod feed;
 mod gather;
 mod int8;
 mod linear;
@@ -42,6 +43,7 @@ pub fn operations() -> Vec<(&'static str, &'static [Check])> {
     vec![
         ("attention", attention::CHECKS),
         ("embedding", linear::embedding::CHECKS),
+        ("feed", feed::CHECKS),
         ("gather", gather::CHECKS),
         ("linear", linear::CHECKS),
         ("rms_norm", rms_norm::CHECKS),
