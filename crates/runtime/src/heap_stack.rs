@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use bessemer_hal::{Buffer, BufferDesc, Device, Heap, HeapDesc, Result};
 
+use crate::{MemoryBudget, Owner, Reservation};
+
 /// The first heap; each following one is twice as large, up to [`LARGEST`].
 const FIRST: u64 = 4 << 20;
 const LARGEST: u64 = 64 << 20;
@@ -19,22 +21,43 @@ pub struct HeapStack {
     used: u64,
     next: u64,
     bytes: u64,
+    budget: Option<(Arc<MemoryBudget>, Owner)>,
+    reservations: Vec<Reservation>,
 }
 
 impl HeapStack {
     /// An empty stack.
     pub fn new(device: Arc<dyn Device>) -> Self {
-        Self { device, top: None, used: 0, next: FIRST, bytes: 0 }
+        Self { device, top: None, used: 0, next: FIRST, bytes: 0, budget: None, reservations: Vec::new() }
+    }
+
+    /// An empty stack whose memory counts against a budget. The bytes stay reserved as long as the stack; whoever keeps
+    /// the buffers longer takes [`HeapStack::into_reservations`].
+    pub fn with_budget(device: Arc<dyn Device>, budget: Arc<MemoryBudget>, owner: Owner) -> Self {
+        Self { budget: Some((budget, owner)), ..Self::new(device) }
+    }
+
+    /// Ends the stack. Its buffers stay; what they count against the budget is held by these.
+    pub fn into_reservations(self) -> Vec<Reservation> {
+        self.reservations
+    }
+
+    /// The share of the budget for `bytes` more.
+    fn share(&self, bytes: u64) -> Result<Option<Reservation>> {
+        Ok(self.budget.as_ref().map(|(budget, owner)| budget.reserve(*owner, bytes)).transpose()?)
     }
 
     /// Places a buffer. Contents are undefined.
     ///
     /// # Errors
-    /// When the device has no memory.
+    /// When the device has no memory, or the budget allows no more.
     pub fn push(&mut self, label: &str, size: u64) -> Result<Buffer> {
         self.bytes += size;
         if size > LARGEST / 2 {
-            return self.device.create_buffer(&BufferDesc::own(label, size));
+            let share = self.share(size)?;
+            let buffer = self.device.create_buffer(&BufferDesc::own(label, size))?;
+            self.reservations.extend(share);
+            return Ok(buffer);
         }
         let alignment = self.device.info().limits.alignment.max(1);
         let offset = self.used.next_multiple_of(alignment);
@@ -44,7 +67,9 @@ impl HeapStack {
             self.used = offset + size;
             return self.device.create_buffer(&BufferDesc { label, size, place: Some((heap, offset)) });
         }
+        let share = self.share(self.next.max(size))?;
         let heap = self.device.create_heap(&HeapDesc { label: "stack", size: self.next.max(size) })?;
+        self.reservations.extend(share);
         self.next = (self.next * 2).min(LARGEST);
         self.used = size;
         let buffer = self.device.create_buffer(&BufferDesc { label, size, place: Some((&heap, 0)) })?;
@@ -96,5 +121,24 @@ mod tests {
         assert!(stack.push("more", 20 << 20).is_err());
         drop(large);
         stack.push("more", 20 << 20).unwrap();
+    }
+
+    #[test]
+    fn what_the_device_holds_is_what_the_budget_lends() {
+        let device = CpuDevice::new(&CpuOptions { threads: Some(1), memory_budget: Some(150 << 20) });
+        let budget = MemoryBudget::new(200 << 20);
+        let mut stack = HeapStack::with_budget(device.clone(), budget.clone(), Owner::Weights);
+        let mut buffers = vec![stack.push("small", 1000).unwrap(), stack.push("large", 100 << 20).unwrap()];
+        assert_eq!(budget.gauges().weights, device.allocated());
+        assert!(stack.push("more than the device has", 60 << 20).is_err());
+        let message = stack.push("more than the budget has", 110 << 20).unwrap_err().to_string();
+        assert!(message.contains("weights"), "{message}");
+        assert_eq!(budget.gauges().weights, device.allocated());
+        buffers.extend((0..20).map(|_| stack.push("next", 1 << 20).unwrap()));
+        assert_eq!(budget.gauges().weights, device.allocated());
+        let reservations = stack.into_reservations();
+        assert_eq!(budget.gauges().weights, reservations.iter().map(Reservation::bytes).sum::<u64>());
+        drop((buffers, reservations));
+        assert_eq!((budget.gauges().used(), device.allocated()), (0, 0));
     }
 }

@@ -18,6 +18,7 @@
 
 mod hazard;
 mod heap_stack;
+mod memory_budget;
 mod profile;
 mod recorder;
 mod recording;
@@ -27,6 +28,7 @@ mod workspace;
 
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
+pub use memory_budget::{MemoryBudget, MemoryBudgetError, MemoryBudgetGauges, Owner, Reservation};
 pub use profile::{KernelTime, Profile};
 pub use recorder::Recorder;
 pub use recording::Recording;
