@@ -1,15 +1,15 @@
 //! Recording, hazards, workspaces: what lies between a model and a device.
 //!
 //! A model records operations into a [`Recorder`] and never waits. The recorder finds the hazards between them,
-//! takes transient memory from the [`Workspace`], carries per-step data into buffers, and submits. What comes back is
+//! takes transient memory from the [`MemoryPool`], carries per-step data into buffers, and submits. What comes back is
 //! a [`Step`]: the one thing that can be waited for and read.
 //!
 //! Design choices:
 //!
 //! - *Hazards are found, not declared*: each operation says what it reads and writes, the tracker puts a barrier in
 //!   front of an operation that conflicts with one since the last barrier, and nowhere else.
-//! - *Transient memory is borrowed for a step* and returns when the step is done on the device, in buckets of powers
-//!   of two, so that a steady step asks the device for nothing.
+//! - *Transient memory is borrowed for a step* from heaps and returns when the step is done on the device, in buckets of
+//!   powers of two, so that a steady step asks the device for nothing.
 //! - *Per-step data lies in one buffer* ([`StepData`]), so that one write carries it, and what is recorded depends on
 //!   shapes only: a step of the same shape submits the same [`Recording`] again.
 //!
@@ -19,22 +19,25 @@
 mod hazard;
 mod heap_stack;
 mod memory_budget;
+mod memory_pool;
 mod profile;
 mod recorder;
 mod recording;
 mod step;
 mod step_data;
-mod workspace;
 
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
 pub use memory_budget::{MemoryBudget, MemoryBudgetError, MemoryBudgetGauges, Owner, Reservation};
+pub use memory_pool::{
+    Completion, LeakReport, MemoryPool, MemoryPoolConfig, MemoryPoolConfigError, MemoryPoolStatistics,
+    PoolBuffer,
+};
 pub use profile::{KernelTime, Profile};
 pub use recorder::Recorder;
 pub use recording::Recording;
 pub use step::Step;
 pub use step_data::{Field, PlacedData, StepData};
-pub use workspace::{Workspace, WorkspaceStatistics};
 
 use std::sync::Arc;
 
@@ -45,7 +48,7 @@ use bessemer_kernels::Catalog;
 #[derive(Debug)]
 pub struct Runtime {
     catalog: Catalog,
-    workspace: Arc<Workspace>,
+    memory_pool: Arc<MemoryPool>,
     profile: Option<Arc<Profile>>,
 }
 
@@ -57,8 +60,17 @@ impl Runtime {
 
     /// A runtime whose steps are profiled, when there is a profile.
     pub fn with_profile(device: Arc<dyn Device>, profile: Option<Arc<Profile>>) -> Arc<Self> {
-        let workspace = Arc::new(Workspace::new(device.clone()));
-        Arc::new(Self { catalog: Catalog::new(device), workspace, profile })
+        let memory_pool = MemoryPool::with_defaults(device.clone());
+        Self::with_memory_pool(device, profile, memory_pool)
+    }
+
+    /// A runtime with a memory pool of its own settings, which is on the same device.
+    pub fn with_memory_pool(
+        device: Arc<dyn Device>,
+        profile: Option<Arc<Profile>>,
+        memory_pool: MemoryPool,
+    ) -> Arc<Self> {
+        Arc::new(Self { catalog: Catalog::new(device), memory_pool: Arc::new(memory_pool), profile })
     }
 
     /// Where its steps tell what their kernels took.
@@ -77,8 +89,8 @@ impl Runtime {
     }
 
     /// Its transient memory.
-    pub fn workspace(&self) -> &Arc<Workspace> {
-        &self.workspace
+    pub fn memory_pool(&self) -> &Arc<MemoryPool> {
+        &self.memory_pool
     }
 
     /// Starts recording a step.
@@ -95,9 +107,19 @@ impl Runtime {
     /// When the device refuses it.
     pub fn submit(&self, recording: &Arc<Recording>) -> Result<Step> {
         let mut submissions = Vec::with_capacity(recording.parts.len());
+        let mut refused = Ok(());
         for part in &recording.parts {
-            submissions.push(self.device().submit(QueueKind::Compute, Submit::new(&part.commands))?);
+            match self.device().submit(QueueKind::Compute, Submit::new(&part.commands)) {
+                Ok(submission) => submissions.push(submission),
+                Err(error) => {
+                    refused = Err(error);
+                    break;
+                }
+            }
         }
+        // The parts before a refused one run all the same.
+        recording.borrowed.used_by(&submissions);
+        refused?;
         Ok(Step::new(self.device().clone(), submissions, recording.clone()))
     }
 

@@ -1,13 +1,13 @@
 //! The recorder: operations in, a submitted step out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bessemer_hal::{Buffer, DeviceError, Encoder, Result, Slice};
+use bessemer_hal::{DeviceError, Encoder, Result, Slice, Submission};
 use bessemer_kernels::Op;
 
 use crate::recording::Part;
 use crate::step_data::PlacedData;
-use crate::{HazardTracker, Recording, Runtime, Step, StepData, Workspace};
+use crate::{Completion, HazardTracker, MemoryPool, PoolBuffer, Recording, Runtime, Step, StepData};
 
 /// Records one step: transient memory, per-step data, operations in order.
 pub struct Recorder<'r> {
@@ -26,15 +26,33 @@ pub struct Recorder<'r> {
     data: Option<PlacedData>,
 }
 
-/// Buffers lent by the workspace; they return when this is dropped.
+/// Buffers lent by the pool. Dropping it gives them back, after the submissions that use them.
 pub(crate) struct Borrowed {
-    workspace: Arc<Workspace>,
-    pub(crate) buffers: Vec<Buffer>,
+    pool: Arc<MemoryPool>,
+    pub(crate) buffers: Vec<PoolBuffer>,
+    /// The latest: those before them end before them, because they are on one queue.
+    used_by: Mutex<Option<Completion>>,
+}
+
+impl Borrowed {
+    fn new(pool: Arc<MemoryPool>) -> Self {
+        Self { pool, buffers: Vec::new(), used_by: Mutex::default() }
+    }
+
+    /// The device uses the buffers until these have ended.
+    pub(crate) fn used_by(&self, submissions: &[Submission]) {
+        if !submissions.is_empty() {
+            *self.used_by.lock().unwrap_or_else(PoisonError::into_inner) = Some(submissions.into());
+        }
+    }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        self.workspace.release(self.buffers.drain(..));
+        let used_by = self.used_by.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(done) = used_by {
+            self.pool.release_after(self.buffers.drain(..), done);
+        }
     }
 }
 
@@ -47,7 +65,7 @@ impl<'r> Recorder<'r> {
             parts: Vec::new(),
             hazards: HazardTracker::new(),
             operations: 0,
-            borrowed: Borrowed { workspace: runtime.workspace().clone(), buffers: Vec::new() },
+            borrowed: Borrowed::new(runtime.memory_pool().clone()),
             spare: Vec::new(),
             scope: Vec::new(),
             data: None,
@@ -64,9 +82,9 @@ impl<'r> Recorder<'r> {
     /// # Errors
     /// When the device has no memory.
     pub fn transient(&mut self, label: &str, bytes: usize) -> Result<Slice> {
-        let bucket = Workspace::bucket(bytes as u64);
+        let sizes = bytes as u64..=self.borrowed.pool.bucket(bytes as u64);
         let buffers = &self.borrowed.buffers;
-        let Some(at) = self.spare.iter().rposition(|index| buffers[*index].size() == bucket) else {
+        let Some(at) = self.spare.iter().rposition(|index| sizes.contains(&buffers[*index].size())) else {
             return self.fresh(label, bytes);
         };
         let index = self.spare.swap_remove(at);
@@ -76,7 +94,7 @@ impl<'r> Recorder<'r> {
 
     /// Memory that no operation recorded so far uses.
     fn fresh(&mut self, label: &str, bytes: usize) -> Result<Slice> {
-        let buffer = self.borrowed.workspace.acquire(label, bytes as u64)?;
+        let buffer = self.borrowed.pool.acquire(label, bytes as u64)?;
         let slice = buffer.slice(0, bytes as u64);
         self.scope.push(self.borrowed.buffers.len());
         self.borrowed.buffers.push(buffer);
@@ -185,6 +203,7 @@ mod tests {
     use std::time::Duration;
 
     use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+    use bessemer_hal::{Device, QueueKind, Submit};
 
     use super::*;
 
@@ -225,12 +244,13 @@ mod tests {
             assert_eq!(step.read::<u32>(&copy).unwrap(), [7; 100]);
         };
         run();
-        let first = runtime.workspace().statistics();
+        let first = runtime.memory_pool().statistics();
         run();
-        let second = runtime.workspace().statistics();
-        assert_eq!((first.allocations, first.acquired, first.released), (2, 2, 2));
-        assert_eq!((second.allocations, second.acquired, second.released), (2, 4, 4));
-        assert_eq!(second.bytes, first.bytes);
+        let second = runtime.memory_pool().statistics();
+        assert_eq!((first.placed_buffers, first.total_acquired, first.total_released), (2, 2, 2));
+        assert_eq!((second.placed_buffers, second.total_acquired, second.total_released), (2, 4, 4));
+        assert_eq!((first.device_allocations, second.device_allocations), (1, 1), "one heap");
+        assert_eq!(second.bytes_reserved, first.bytes_reserved);
     }
 
     #[test]
@@ -255,5 +275,39 @@ mod tests {
             assert_eq!(step.read::<u32>(&out).unwrap(), [value; 10]);
         }
         assert!(recording.write(&runtime, &data(1, 11).0).unwrap_err().to_string().contains("layout"));
+    }
+
+    /// A recording that nobody holds any more keeps its memory until the device is done.
+    #[test]
+    fn memory_returns_after_the_submission_that_uses_it() {
+        let device = CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() });
+        let runtime = Runtime::new(device.clone());
+        let recording = || {
+            let mut recorder = runtime.recorder("test").unwrap();
+            let from = recorder.transient("from", 256).unwrap();
+            let to = recorder.transient("to", 256).unwrap();
+            recorder.copy(&from, &to).unwrap();
+            Arc::new(recorder.finish().unwrap())
+        };
+        let go = device.create_event(0).unwrap();
+        let held = recording();
+        let commands = &held.parts[0].commands;
+        let submit = Submit { commands, wait: &[(go.clone(), 1)], signal: &[] };
+        let submission = device.submit(QueueKind::Compute, submit).unwrap();
+        held.borrowed.used_by(std::slice::from_ref(&submission));
+        held.borrowed.used_by(&[]);
+        drop(held);
+        assert_eq!(runtime.memory_pool().statistics().pending, 2);
+        // A step is behind it on the queue, and its recording knows.
+        let next = recording();
+        let step = runtime.submit(&next).unwrap();
+        let done = next.borrowed.used_by.lock().unwrap().clone();
+        assert!(!done.unwrap().is_done());
+        go.signal(1);
+        submission.wait(Duration::from_secs(10)).unwrap();
+        step.wait(Duration::from_secs(10)).unwrap();
+        assert_eq!(runtime.memory_pool().statistics().pending, 0);
+        drop((step, next));
+        assert_eq!(runtime.memory_pool().statistics().live, 0);
     }
 }

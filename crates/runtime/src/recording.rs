@@ -13,7 +13,7 @@ pub struct Recording {
     /// Submitted one after the other; at least one.
     pub(crate) parts: Vec<Part>,
     pub(crate) data: Option<PlacedData>,
-    /// Returns to the workspace when the recording is dropped.
+    /// Returns to the pool when the recording is dropped and the device is done with it.
     pub(crate) borrowed: Borrowed,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Part {
 impl Recording {
     /// Bytes of transient memory that it holds.
     pub fn bytes(&self) -> u64 {
-        self.borrowed.buffers.iter().map(bessemer_hal::Buffer::size).sum()
+        self.borrowed.buffers.iter().map(|buffer| buffer.size()).sum()
     }
 
     /// Gives the next submission its data. No submission of this recording may be under way.
