@@ -101,6 +101,9 @@ pub struct Limits {
     pub alignment: u64,
     /// Host and device see the same memory.
     pub unified_memory: bool,
+    /// The host sees all device memory, so that [`Device::write`] stores to it without a copy by the device. Always so
+    /// with unified memory; a discrete GPU has it through a resizable BAR, across its bus.
+    pub mapped: bool,
     /// A command buffer may be submitted more than once.
     pub resubmit: bool,
     /// Threads that execute a dispatch (CPU) or compute units (GPU; an estimate where the API does not tell).

@@ -74,6 +74,7 @@ pub(crate) fn limits(memory: &Memory, workers: usize) -> Limits {
         max_buffer_size: memory.budget(),
         alignment: ALIGNMENT,
         unified_memory: true,
+        mapped: true,
         resubmit: true,
         workers: u32::try_from(workers).unwrap_or(u32::MAX),
         gpu: None,

@@ -127,6 +127,7 @@ fn info(core: &Core) -> DeviceInfo {
             max_buffer_size: (device.maxBufferLength() as u64).min(core.meter.budget()),
             alignment: core.layout.alignment,
             unified_memory: facts.unified && !private,
+            mapped: !private,
             resubmit: true,
             workers: facts.compute_units(),
             gpu: Some(GpuLimits {

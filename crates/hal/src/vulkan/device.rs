@@ -108,6 +108,7 @@ fn info(core: &Core, options: &VulkanOptions) -> DeviceInfo {
             max_buffer_size,
             alignment: plan.alignment,
             unified_memory: memory::unified(physical, plan),
+            mapped: plan.mapped,
             resubmit: true,
             workers: physical.workers,
             gpu: Some(physical.gpu_limits()),
