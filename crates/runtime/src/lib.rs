@@ -25,6 +25,8 @@ mod recorder;
 mod recording;
 mod step;
 mod step_data;
+mod transfer_queue;
+mod workspace;
 
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
@@ -38,6 +40,11 @@ pub use recorder::Recorder;
 pub use recording::Recording;
 pub use step::Step;
 pub use step_data::{Field, PlacedData, StepData};
+pub use transfer_queue::{
+    Download, Prefetch, Ticket, TransferConfigError, TransferError, TransferMetrics, TransferQueue,
+    TransferQueueConfig, TransferQueueError, TransferResult,
+};
+pub use workspace::{Workspace, WorkspaceStatistics};
 
 use std::sync::Arc;
 
