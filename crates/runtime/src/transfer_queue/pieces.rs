@@ -84,7 +84,6 @@ impl TransferQueue {
             let submit = Submit { wait: &wait, signal, ..Submit::new(&commands) };
             let submission = self.device.submit(queue, submit)?;
             let operation = operation.clone();
-
             wait = vec![reached.clone()];
             let piece = Piece { operation, index, queue, remote, staged, check, submission };
             filling.launch(Arc::new(piece));
