@@ -215,3 +215,30 @@ fn all_who_wait_for_one_flight_are_told() {
         1000,
     );
 }
+
+/// A thread that sends and goes away leaves its flight to whoever waits for a slot.
+#[test]
+fn a_launch_wakes_whoever_waits_for_a_slot() {
+    shuttle::check_random(
+        || {
+            let model = Model::new(1);
+            let (device, queue) = mpsc::channel::<Arc<Work>>();
+            let completion = thread::spawn(move || queue.iter().for_each(|work| work.finish()));
+            let send = |id| {
+                let (model, device) = (model.clone(), device.clone());
+                thread::spawn(move || model.send(id, &device))
+            };
+            let threads: Vec<_> = (0..2).map(send).collect();
+            drop(device);
+            let sent: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+            completion.join().unwrap();
+            let drained: usize = sent.iter().map(|work| work.drained.load(Ordering::SeqCst)).sum();
+            assert_eq!(
+                (drained, model.slots.taken()),
+                (1, 1),
+                "the first made room, the second is in flight"
+            );
+        },
+        500,
+    );
+}

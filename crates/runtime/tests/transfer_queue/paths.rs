@@ -125,3 +125,17 @@ fn a_store_to_bytes_that_compute_uses_is_refused() {
     compute.wait(LONG).unwrap();
     queue.upload(&a, &[1; 40], None).unwrap();
 }
+
+#[test]
+fn a_device_with_one_memory_maps_it() {
+    let devices: [Arc<dyn Device>; 2] = [cpu(), bessemer_hal::noop::NoopDevice::new(None)];
+    for device in devices {
+        let limits = &device.info().limits;
+        assert!(limits.unified_memory && limits.mapped);
+    }
+    // As the tests on Vulkan find: without mapping there is neither.
+    for rig in Rig::all() {
+        let limits = &rig.device.info().limits;
+        assert!(!limits.unified_memory && !limits.mapped);
+    }
+}
