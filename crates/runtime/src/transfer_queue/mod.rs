@@ -44,7 +44,7 @@ use std::time::{Duration, Instant};
 use bessemer_hal::{Device, DeviceError, Event, QueueKind, Slice, Timing};
 
 use metrics::{Meter, Path};
-use pieces::{Piece, Route, is_reached, verify};
+use pieces::{Piece, Route, deadline, is_reached, verify};
 use prefetch::Prefetched;
 use slots::Slots;
 use staging::Staging;
@@ -296,12 +296,14 @@ impl TransferQueue {
     /// [`DeviceError::Timeout`].
     pub fn wait_for_all(&self, timeout: Duration) -> TransferResult<()> {
         let begin = Instant::now();
-        let deadline = begin + timeout;
+        let deadline = deadline(timeout);
+        self.settle_ended();
         let flights = self.slots.flights();
-        let all = flights.iter().all(|flight| self.settle_by(flight, deadline));
-        if !flights.is_empty() {
-            self.meter.waited(begin.elapsed());
+        if flights.is_empty() {
+            return Ok(());
         }
+        let all = flights.iter().all(|flight| self.settle_by(flight, deadline));
+        self.meter.waited(begin.elapsed());
         if all {
             return Ok(());
         }

@@ -16,6 +16,8 @@ use super::ticket::{Direction, Operation};
 
 /// Operations that are copied for longer are slow.
 const SLOW: Duration = Duration::from_millis(10);
+/// As good as for ever.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// What another thread has at least to drain a flight that has ended: a read of one slot.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -140,13 +142,15 @@ impl TransferQueue {
     /// Not on the device: a transfer that never ends would stop the queue, and one that fails would fail this one.
     pub(super) fn await_end_elsewhere(&self, slice: &Slice, queue: QueueKind) -> TransferResult<()> {
         let begin = Instant::now();
-        let deadline = begin + self.timeout();
+        let deadline = deadline(self.timeout());
+        self.settle_ended();
         let mut flights = self.slots.flights();
         flights.retain(|flight| flight.work.queue != queue && flight.work.remote.overlaps(slice));
-        let ended = flights.iter().all(|flight| self.settle_by(flight, deadline));
-        if !flights.is_empty() {
-            self.meter.waited(begin.elapsed());
+        if flights.is_empty() {
+            return Ok(());
         }
+        let ended = flights.iter().all(|flight| self.settle_by(flight, deadline));
+        self.meter.waited(begin.elapsed());
         if ended {
             return Ok(());
         }
@@ -163,7 +167,7 @@ impl TransferQueue {
     /// A slot of its own for the caller; waits for the oldest flight where none is free.
     fn slot(&self) -> TransferResult<Filling<'_, Piece>> {
         let begin = Instant::now();
-        let deadline = begin + self.timeout();
+        let deadline = deadline(self.timeout());
         let mut waited = false;
         let found = loop {
             match self.slots.next(deadline) {
@@ -194,7 +198,7 @@ impl TransferQueue {
     /// Waits until an operation has ended.
     pub(super) fn await_operation(&self, operation: &Operation, timeout: Duration) -> TransferResult<()> {
         let begin = Instant::now();
-        let deadline = begin + timeout;
+        let deadline = deadline(timeout);
         let mut waited = false;
         let in_time = loop {
             let own = |piece: &Piece| piece.operation.id == operation.id;
@@ -246,7 +250,7 @@ impl TransferQueue {
             return false;
         }
         self.settle(flight);
-        self.slots.drained(flight, deadline.max(Instant::now() + DRAIN))
+        self.slots.drained(flight, deadline.max(self::deadline(DRAIN)))
     }
 
     /// Takes in what a flight that has ended brought, and frees its slot; nothing, when another thread does.
@@ -317,6 +321,12 @@ impl TransferQueue {
             });
         }
     }
+}
+
+/// When a wait that begins now ends; a wait that is longer than the clock goes takes a year.
+pub(super) fn deadline(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).or_else(|| now.checked_add(YEAR)).unwrap_or(now)
 }
 
 /// Compares the checksum of what arrived at `place`.

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bessemer_hal::{Event, Slice};
 
+use super::TransferQueue;
 use super::error::TransferResult;
 use super::ticket::Ticket;
-use super::{Direction, TransferQueue};
 
 /// One array of a batch that is not needed yet.
 #[derive(Clone, Copy, Debug)]
@@ -81,7 +81,6 @@ impl TransferQueue {
             Some(_) => counts.prefetch_hits += 1,
             None => counts.prefetch_misses += 1,
         });
-        debug_assert!(tickets.iter().flatten().all(|t| t.operation.direction == Direction::Up));
         tickets
     }
 }

@@ -127,3 +127,16 @@ fn without_async_a_transfer_is_over_when_it_returns() {
     }
     assert!(read(&*rig.device, &slice) == data);
 }
+
+#[test]
+fn a_wait_may_be_for_ever() {
+    let rig = Rig::cpu();
+    let queue = queue(&rig.device, |_| ());
+    let slice = rig.buffer(100);
+    let for_ever = std::time::Duration::MAX;
+    let ticket = queue.upload(&slice, &[3; 100], None).unwrap();
+    queue.wait_for_completion(&ticket, for_ever).unwrap();
+    let mut back = queue.download(&slice, None).unwrap();
+    queue.wait_for_all(for_ever).unwrap();
+    assert_eq!(queue.wait_for_bytes(&mut back, for_ever).unwrap(), [3; 100]);
+}
