@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bessemer_runtime::{Feature, OptimizationStats, Optimizations, Runtime};
 use bessemer_text::{ChatTemplate, Detokenizer, Tokenizer};
 
 use crate::gate::Gate;
@@ -46,14 +47,16 @@ pub(crate) struct Parts {
     pub(crate) bounds: Bounds,
     pub(crate) tokenizer: Option<Tokenizer>,
     pub(crate) chat_template: Option<ChatTemplate>,
+    /// What the model runs on; tests do without.
+    pub(crate) runtime: Option<Arc<Runtime>>,
 }
 
 impl Engine {
     /// Starts the thread.
     pub(crate) fn start(parts: Parts, forward: Box<dyn Forward>, scheduler: Scheduler) -> Result<Self> {
         let limit = parts.info.max_sequences + parts.info.max_queue;
-        // Room for every request that the gate lets in, and for a wake-up.
-        let (commands, receiver) = sync_channel(limit + 1);
+        // Room for every request that the gate lets in, for a wake-up and for other settings.
+        let (commands, receiver) = sync_channel(limit + 2);
         let shared = Arc::new(Shared::default());
         let worker = Worker::new(receiver, shared.clone(), forward, parts.bounds.vocab, scheduler);
         let thread =
@@ -140,6 +143,27 @@ impl Engine {
         let mut stats = *self.0.shared.stats.lock().unwrap_or_else(PoisonError::into_inner);
         stats.waiting = self.0.gate.in_flight().saturating_sub(stats.running);
         stats
+    }
+
+    /// Other optimisations from the next step on, with all requests in place; returns when they are in force.
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] for a setting that breaks a rule, or when the device has no memory for it; nothing has
+    /// changed then. [`EngineError::Busy`] while other settings are on their way.
+    pub fn update_optimizations(&self, settings: Optimizations) -> Result<()> {
+        let (reply, result) = sync_channel(1);
+        self.send(Command::Configure(Box::new(settings), reply))?;
+        result.recv().unwrap_or(Err(EngineError::ShuttingDown))
+    }
+
+    /// What the optimisations are, and what they have done. Any time, without waiting.
+    pub fn optimization_stats(&self) -> Option<OptimizationStats> {
+        self.0.parts.runtime.as_ref().map(|runtime| runtime.optimization_stats())
+    }
+
+    /// Arms a feature again that was latched off because it failed; `false` when it was not. It counts from the next step on.
+    pub fn rearm(&self, feature: Feature) -> bool {
+        self.0.parts.runtime.as_ref().is_some_and(|runtime| runtime.rearm(feature))
     }
 
     /// Refuses new requests from now on and waits for those inside; `false` when `timeout` passes before all have ended.

@@ -67,7 +67,10 @@ mod tests;
 
 pub use bessemer_hal::DeviceSelect;
 pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
-pub use bessemer_runtime::{KernelTime, Profile};
+pub use bessemer_runtime::{
+    CommandRingConfig, Feature, FeatureSettings, FeatureStatus, KernelTime, MemoryPoolConfig,
+    OptimizationStats, Optimizations, Profile, TransferQueueConfig,
+};
 pub use bessemer_text::Specials;
 pub use bessemer_weights::Progress;
 pub use engine::Engine;

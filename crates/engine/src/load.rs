@@ -52,7 +52,7 @@ impl Engine {
                 .map_err(|error| text_error(&files, &error))?;
 
         let device = device(&options)?;
-        let runtime = Runtime::with_profile(device.clone(), options.profile.clone());
+        let runtime = Runtime::with(device.clone(), options.optimizations.clone(), options.profile.clone())?;
         let model_options = ModelOptions { activations: options.activations, kv: options.kv_type };
         let error = |error| model_error(&files.name, error);
         let model = Model::load(&files, &runtime, &model_options).map_err(error)?;
@@ -108,8 +108,10 @@ impl Engine {
         let limits =
             Limits { max_sequences: options.max_sequences, max_batch_tokens: options.max_batch_tokens };
         let scheduler = Scheduler::new(limits, BlockPool::new(blocks, options.block_size));
-        let network = Network::new(runtime, model, kv, files.name.clone(), options.max_sequences)?;
-        Self::start(Parts { info, defaults, bounds, tokenizer, chat_template }, Box::new(network), scheduler)
+        let network = Network::new(runtime.clone(), model, kv, files.name.clone(), options.max_sequences)?;
+        let runtime = Some(runtime);
+        let parts = Parts { info, defaults, bounds, tokenizer, chat_template, runtime };
+        Self::start(parts, Box::new(network), scheduler)
     }
 }
 

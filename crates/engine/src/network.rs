@@ -1,7 +1,7 @@
 //! Steps on the device: the network records the rows, the sampler draws from their logits, and only tokens come back
 //! (and the logits of evaluated rows, which were asked for).
 //!
-//! Two steps may be under way. They take turns with two places for what they draw ([`Network::places`]): a step reads the
+//! With the command ring on, two steps may be under way. They take turns with two places for what they draw ([`Network::places`]): a step reads the
 //! tokens that the host does not know yet from the place of the step before it.
 
 use std::collections::VecDeque;
@@ -9,10 +9,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bessemer_hal::Slice;
+use bessemer_hal::{DeviceError, Slice};
 use bessemer_kernels::sampling::{MAX_LOGPROBS, Sample, SampleOut};
 use bessemer_model::{BatchLayout, KvCache, Model, ModelError};
-use bessemer_runtime::{PlacedData, Recorder, Recording, Runtime, Step, StepData};
+use bessemer_runtime::{
+    Download, Feature, Optimizations, PlacedData, Recorder, Recording, Runtime, Step, StepData,
+};
+use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::batch::StepInput;
 use crate::draw_lists::ListLayout;
@@ -44,14 +47,16 @@ pub(crate) struct Network {
     /// Oldest first.
     under_way: VecDeque<UnderWay>,
     /// Most recently used last.
-    recorded: Vec<(Shape, Recorded)>,
+    recorded: Vec<(Shape, Arc<Recording>, Outputs)>,
 }
 
 /// A step that was submitted.
 #[derive(Debug)]
 struct UnderWay {
     step: Step,
-    recorded: Recorded,
+    outputs: Outputs,
+    /// What was drawn, on its way.
+    drawn: Option<Download>,
     /// Alternatives wanted with each draw.
     top_logprobs: Vec<u32>,
     evaluated: usize,
@@ -71,10 +76,9 @@ struct Shape {
     layout: Vec<Range<u64>>,
 }
 
-/// A recorded step and where its results come out.
+/// Where a step's results come out.
 #[derive(Clone, Debug)]
-struct Recorded {
-    recording: Arc<Recording>,
+struct Outputs {
     /// f32 `[draws + evaluated, vocab]`.
     logits: Slice,
     drawn: Option<Drawn>,
@@ -98,8 +102,8 @@ impl Network {
         Ok(Self { runtime, model, kv, name, places, next: 0, under_way, recorded: Vec::new() })
     }
 
-    /// The recording of a step of this shape, with its data written: the one of an earlier step, or a new one.
-    fn recorded(&mut self, step: &StepInput<'_>) -> Result<Recorded> {
+    /// Submits a step: the recording of an earlier one of this shape with new data, or a new one.
+    fn submit(&mut self, step: &StepInput<'_>) -> Result<(Step, Outputs)> {
         let mut data = StepData::default();
         let batch = step.batch.lay_out(&mut data).map_err(|error| model_error(&self.name, error))?;
         let lists = ListLayout::new(step, &mut data);
@@ -112,35 +116,55 @@ impl Network {
             blocks_per_seq: step.batch.blocks_per_seq,
             layout: data.layout().to_vec(),
         };
-        if let Some(at) = self.recorded.iter().position(|(known, _)| *known == shape) {
-            let found = self.recorded.remove(at);
-            found.1.recording.write(&self.runtime, &data)?;
-            let recorded = found.1.clone();
-            self.recorded.push(found);
-            return Ok(recorded);
+        if !self.keeps(&shape) {
+            let mut recorder = self.runtime.committing_recorder("step")?;
+            let outputs = self.record(&mut recorder, &data, &batch, lists, &shape)?;
+            return Ok((recorder.submit()?, outputs));
         }
-        let recorded = self.record(&data, &batch, lists, &shape)?;
-        if shape.rows <= KEPT_ROWS && self.runtime.device().info().limits.resubmit {
-            self.recorded.push((shape, recorded.clone()));
-            let bytes =
-                |kept: &[(Shape, Recorded)]| kept.iter().map(|(_, r)| r.recording.bytes()).sum::<u64>();
-            while self.recorded.len() > KEPT || bytes(&self.recorded) > KEPT_BYTES {
-                self.recorded.remove(0);
+        let (recording, outputs) = match self.recorded.iter().position(|(known, ..)| *known == shape) {
+            Some(at) => {
+                let found = self.recorded.remove(at);
+                found.1.write(&self.runtime, &data)?;
+                let kept = (found.1.clone(), found.2.clone());
+                self.recorded.push(found);
+                kept
             }
-        }
-        Ok(recorded)
+            None => {
+                let mut recorder = self.runtime.recorder("step")?;
+                let outputs = self.record(&mut recorder, &data, &batch, lists, &shape)?;
+                let recording = Arc::new(recorder.finish()?);
+                self.recorded.push((shape, recording.clone(), outputs.clone()));
+                let bytes = |kept: &[(Shape, Arc<Recording>, Outputs)]| {
+                    kept.iter().map(|(_, recording, _)| recording.bytes()).sum::<u64>()
+                };
+                while self.recorded.len() > KEPT || bytes(&self.recorded) > KEPT_BYTES {
+                    self.recorded.remove(0);
+                }
+                (recording, outputs)
+            }
+        };
+        Ok((self.runtime.submit(&recording)?, outputs))
+    }
+
+    /// Whether the recording of such a step is kept: where the device can run it again, with the ring on, and with the
+    /// pool on, since without it a step's memory goes with the step.
+    fn keeps(&self, shape: &Shape) -> bool {
+        shape.rows <= KEPT_ROWS
+            && self.runtime.device().info().limits.resubmit
+            && self.runtime.is_active(Feature::CommandBufferRing)
+            && self.runtime.is_active(Feature::MemoryPool)
     }
 
     fn record(
         &self,
+        recorder: &mut Recorder<'_>,
         data: &StepData,
         batch: &BatchLayout,
         lists: ListLayout,
         shape: &Shape,
-    ) -> Result<Recorded> {
+    ) -> Result<Outputs> {
         let error = |error| model_error(&self.name, error);
         let vocab = self.model.config().vocab_size;
-        let mut recorder = self.runtime.recorder("step")?;
         let placed = recorder.place(data)?;
         let batch = batch.on(&placed).map_err(error)?;
         if let Some(feeding) = &lists.feeding {
@@ -150,43 +174,59 @@ impl Network {
                 recorder.record(&newest.on(&placed, before, placed.slice(lists.history)?, shape.draws)?)?;
             }
         }
-        let logits = self.model.encode(&batch, &self.kv, &mut recorder).map_err(error)?; // [draws + evaluated, vocab]
+        let logits = self.model.encode(&batch, &self.kv, recorder).map_err(error)?; // [draws + evaluated, vocab]
         let drawn = match shape.draws {
             0 => None,
             draws => {
                 let rows = logits.slice(0, (draws * vocab * size_of::<f32>()) as u64)?;
                 let out = self.places[shape.place].slice(0, (draws * size_of::<SampleOut>()) as u64)?;
-                Some(Drawn::record(&mut recorder, lists, &placed, rows, out, (draws, vocab))?)
+                Some(Drawn::record(recorder, lists, &placed, rows, out, (draws, vocab))?)
             }
         };
-        Ok(Recorded { recording: Arc::new(recorder.finish()?), logits, drawn })
+        Ok(Outputs { logits, drawn })
     }
 
-    fn read(&self, done: &UnderWay) -> Result<StepOutput> {
-        let UnderWay { step, recorded, top_logprobs, evaluated } = done;
-        step.wait(STEP_TIMEOUT)?;
-        self.runtime.tell_profile(step);
-        let tokens =
-            recorded.drawn.as_ref().map_or(Ok(Vec::new()), |drawn| drawn.read(step, top_logprobs))?;
+    /// `alone`: no step is behind it.
+    fn read(&self, done: UnderWay, alone: bool) -> Result<StepOutput> {
+        let UnderWay { step, outputs, drawn, top_logprobs, evaluated } = done;
+        self.runtime.wait(&step, STEP_TIMEOUT, alone)?;
+        let tokens = match &outputs.drawn {
+            Some(out) => out.read(&self.runtime, drawn, &top_logprobs)?,
+            None => Vec::new(),
+        };
         let row_bytes = (self.model.config().vocab_size * size_of::<f32>()) as u64;
-        let logits = match *evaluated as u64 {
+        let logits = match evaluated as u64 {
             0 => Vec::new(),
-            evaluated => step.read(
-                &recorded.logits.slice(top_logprobs.len() as u64 * row_bytes, evaluated * row_bytes)?,
-            )?,
+            evaluated => {
+                let start = top_logprobs.len() as u64 * row_bytes;
+                read(&self.runtime, &outputs.logits.slice(start, evaluated * row_bytes)?, None)?
+            }
         };
         Ok(StepOutput { tokens, logits })
     }
 }
 
+/// The elements of a result of a completed step.
+fn read<T: AnyBitPattern + NoUninit>(
+    runtime: &Runtime,
+    slice: &Slice,
+    ahead: Option<Download>,
+) -> Result<Vec<T>> {
+    let bytes = runtime.bytes(slice, ahead)?;
+    let mut elements = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+    let whole = elements.len() * size_of::<T>();
+    bytemuck::cast_slice_mut(&mut elements).copy_from_slice(&bytes[..whole]);
+    Ok(elements)
+}
+
 impl Forward for Network {
     fn start(&mut self, input: &StepInput<'_>) -> Result<()> {
-        let recorded = self.recorded(input)?;
-        let step = self.runtime.submit(&recorded.recording)?;
+        let (step, outputs) = self.submit(input)?;
         self.next = 1 - self.next;
+        let drawn = outputs.drawn.as_ref().and_then(|drawn| self.runtime.download_ahead(&step, &drawn.out));
         let top_logprobs = input.draws.iter().map(|draw| draw.sampling.top_logprobs).collect();
         let evaluated = input.evaluated.len();
-        self.under_way.push_back(UnderWay { step, recorded, top_logprobs, evaluated });
+        self.under_way.push_back(UnderWay { step, outputs, drawn, top_logprobs, evaluated });
         Ok(())
     }
 
@@ -194,7 +234,7 @@ impl Forward for Network {
         let Some(done) = self.under_way.pop_front() else {
             return Err(EngineError::Step { reason: "no step is under way".into() });
         };
-        let outcome = self.read(&done);
+        let outcome = self.read(done, self.under_way.is_empty());
         if outcome.is_err() {
             // A step that timed out may still be running: what is recorded over the same memory must not run beside it.
             self.recorded.clear();
@@ -203,11 +243,25 @@ impl Forward for Network {
     }
 
     fn depth(&self) -> usize {
-        2
+        if self.runtime.is_active(Feature::CommandBufferRing) { 2 } else { 1 }
     }
 
-    fn fall_back(&mut self, _: &EngineError) -> bool {
-        false
+    fn fall_back(&mut self, error: &EngineError) -> bool {
+        let suspects: &[Feature] = match error {
+            EngineError::Device(DeviceError::Lost(_) | DeviceError::Unavailable(_)) => &[],
+            EngineError::Device(DeviceError::OutOfMemory { .. }) => &[Feature::MemoryPool],
+            EngineError::Device(_) => &Feature::ALL,
+            _ => &[],
+        };
+        // Recordings hold memory of the pool, and may be what failed.
+        self.recorded.clear();
+        let reason = error.to_string();
+        suspects.iter().rev().any(|feature| self.runtime.fall_back(*feature, &reason))
+    }
+
+    fn configure(&mut self, settings: Optimizations) -> Result<()> {
+        self.recorded.clear();
+        Ok(self.runtime.apply(settings)?)
     }
 }
 
@@ -252,14 +306,15 @@ impl Drawn {
     }
 
     /// `wanted`: for each draw, the alternatives that were asked for.
-    fn read(&self, step: &Step, wanted: &[u32]) -> Result<Vec<Token>> {
-        let drawn = step.read::<SampleOut>(&self.out)?;
+    fn read(&self, runtime: &Runtime, ahead: Option<Download>, wanted: &[u32]) -> Result<Vec<Token>> {
+        let drawn = read::<SampleOut>(runtime, &self.out, ahead)?;
         let mut tokens: Vec<Token> = drawn
             .iter()
             .map(|SampleOut { token, logprob }| Token { id: *token, logprob: *logprob, top: Vec::new() })
             .collect();
         if wanted.iter().any(|wanted| *wanted > 0) {
-            let (ids, logprobs) = (step.read::<u32>(&self.top.0)?, step.read::<f32>(&self.top.1)?);
+            let ids = read::<u32>(runtime, &self.top.0, None)?;
+            let logprobs = read::<f32>(runtime, &self.top.1, None)?;
             let rows = ids.chunks_exact(MAX_LOGPROBS).zip(logprobs.chunks_exact(MAX_LOGPROBS));
             for ((token, wanted), (ids, logprobs)) in tokens.iter_mut().zip(wanted).zip(rows) {
                 let top = ids.iter().copied().zip(logprobs.iter().copied());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bessemer_hal::DeviceSelect;
 use bessemer_model::{ActivationMode, KvPrecision};
-use bessemer_runtime::Profile;
+use bessemer_runtime::{Optimizations, Profile};
 use bessemer_weights::Progress;
 
 use crate::{EngineError, Result};
@@ -47,6 +47,8 @@ pub struct EngineOptions {
     /// Bytes for the KV cache; absent: enough for `max_sequences` × min(context, 4096), at most half of the memory
     /// that the device has left.
     pub kv_memory: Option<u64>,
+    /// Memory pool, transfer queue and command ring: which are on, and how they work.
+    pub optimizations: Optimizations,
     /// Told what every kernel takes. Steps are then cut into a command buffer for each launch, and take longer.
     pub profile: Option<Arc<Profile>>,
 }
@@ -70,6 +72,7 @@ impl Default for EngineOptions {
             block_size: 16,
             context: None,
             kv_memory: None,
+            optimizations: Optimizations::default(),
             profile: None,
         }
     }
@@ -93,6 +96,7 @@ impl fmt::Debug for EngineOptions {
             .field("block_size", &self.block_size)
             .field("context", &self.context)
             .field("kv_memory", &self.kv_memory)
+            .field("optimizations", &self.optimizations)
             .finish_non_exhaustive()
     }
 }
@@ -111,6 +115,9 @@ impl EngineOptions {
                 self.block_size,
                 "Give 16 or 32",
             ));
+        }
+        if let Err(error) = self.optimizations.validate() {
+            return Err(bessemer_hal::DeviceError::Usage(error.to_string()).into());
         }
         if let Some(context) = self.context {
             range("context", context, 2, u32::MAX as usize)?;

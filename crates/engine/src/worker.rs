@@ -20,6 +20,8 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use bessemer_runtime::Optimizations;
+
 use crate::batch::{StepInput, Want, lay_out};
 use crate::gate::Ticket;
 use crate::reply_stream::Outlet;
@@ -33,6 +35,8 @@ use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Tok
 pub(crate) enum Command {
     Generate(Generate),
     Evaluate(Evaluate),
+    /// Other optimisations, and whom to tell.
+    Configure(Box<Optimizations>, SyncSender<Result<()>>),
     /// Look at [`Shared::stop`].
     Wake,
 }
@@ -76,6 +80,12 @@ pub(crate) trait Forward: Send {
     /// Gives up whatever may have caused `error`, as far as it can be done without; `false` when there is no such thing,
     /// and a step would fail the same way again. No step is under way.
     fn fall_back(&mut self, error: &EngineError) -> bool;
+
+    /// Other optimisations from the next step on. No step is under way.
+    ///
+    /// # Errors
+    /// When a setting breaks a rule; nothing has changed then.
+    fn configure(&mut self, settings: Optimizations) -> Result<()>;
 }
 
 /// What came of a step.
@@ -184,6 +194,7 @@ impl Worker {
         let id = SequenceId(self.next_id);
         let (sequence, most, owner) = match command {
             Command::Wake => return,
+            Command::Configure(settings, reply) => return self.configure(*settings, &reply),
             Command::Generate(Generate { prompt, sampling, seed, rules, outlet }) => {
                 let usage = Usage { prompt_tokens: prompt.len(), completion_tokens: 0 };
                 let most = prompt.len() + rules.max_tokens;
@@ -211,6 +222,15 @@ impl Worker {
                 EngineError::invalid("prompt", rule, given, "Raise kv_memory, or ask for fewer tokens");
             self.end(vec![(sequence.id, Err(error))]);
         }
+    }
+
+    /// Switches between two steps, with all requests in place.
+    fn configure(&mut self, settings: Optimizations, reply: &SyncSender<Result<()>>) {
+        while !self.under_way.is_empty() {
+            self.finish_step();
+        }
+        // Nobody listens any more: it is switched all the same.
+        reply.try_send(self.forward.configure(settings)).ok();
     }
 
     /// Ends the requests whose owners have lost interest.

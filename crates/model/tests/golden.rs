@@ -143,7 +143,7 @@ fn kl(oracle: &[f32], ours: &[f32]) -> f64 {
 }
 
 fn cpu() -> Arc<Runtime> {
-    Runtime::new(CpuDevice::new(&CpuOptions::default()))
+    Runtime::new(CpuDevice::new(&CpuOptions::default())).unwrap()
 }
 
 /// Runs `test` on a Vulkan device under the validation layer, which must find nothing. The device made of software, which
@@ -167,7 +167,7 @@ fn on_vulkan(test: fn(&Arc<Runtime>)) {
     let options = VulkanOptions { adapter: Some(adapter), validation, ..VulkanOptions::default() };
     let device = VulkanDevice::new(&options).unwrap();
     println!("on {}", device.info().name);
-    test(&Runtime::new(device.clone()));
+    test(&Runtime::new(device.clone()).unwrap());
     assert_eq!(device.validation_messages(), Vec::<String>::new());
 }
 

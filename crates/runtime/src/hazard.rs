@@ -45,6 +45,11 @@ impl HazardTracker {
         conflict
     }
 
+    /// Everything so far is in front of what comes.
+    pub fn clear(&mut self) {
+        self.touched.clear();
+    }
+
     /// Barriers asked for so far.
     pub fn barriers(&self) -> u64 {
         self.barriers

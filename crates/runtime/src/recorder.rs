@@ -1,13 +1,17 @@
 //! The recorder: operations in, a submitted step out.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use bessemer_hal::{DeviceError, Encoder, Result, Slice, Submission};
+use bessemer_hal::{CommandBuffer, DeviceError, Encoder, Event, Result, Slice, Submission};
 use bessemer_kernels::Op;
 
 use crate::recording::Part;
 use crate::step_data::PlacedData;
-use crate::{Completion, HazardTracker, MemoryPool, PoolBuffer, Recording, Runtime, Step, StepData};
+use crate::{
+    Completion, HazardTracker, MemoryPool, PoolBuffer, Recording, RingWork, Runtime, Step, StepData,
+};
 
 /// Records one step: transient memory, per-step data, operations in order.
 pub struct Recorder<'r> {
@@ -24,6 +28,20 @@ pub struct Recorder<'r> {
     /// Indices taken since the open scope began.
     scope: Vec<usize>,
     data: Option<PlacedData>,
+    /// What the first submission waits for: the data is on its way.
+    ready: Option<(Event, u64)>,
+    /// Of a step that is submitted while it is recorded.
+    committing: Option<Committing>,
+    started: Instant,
+}
+
+/// How far a step has been submitted.
+struct Committing {
+    /// Layers of a part.
+    every: usize,
+    /// Layers since the last part.
+    layers: usize,
+    submissions: Vec<Submission>,
 }
 
 /// Buffers lent by the pool. Dropping it gives them back, after the submissions that use them.
@@ -57,7 +75,8 @@ impl Drop for Borrowed {
 }
 
 impl<'r> Recorder<'r> {
-    pub(crate) fn new(runtime: &'r Runtime, label: &str) -> Result<Self> {
+    /// `every`: submits what it has behind so many layers.
+    pub(crate) fn new(runtime: &'r Runtime, label: &str, every: Option<usize>) -> Result<Self> {
         Ok(Self {
             runtime,
             label: label.to_owned(),
@@ -69,6 +88,9 @@ impl<'r> Recorder<'r> {
             spare: Vec::new(),
             scope: Vec::new(),
             data: None,
+            ready: None,
+            committing: every.map(|every| Committing { every, layers: 0, submissions: Vec::new() }),
+            started: Instant::now(),
         })
     }
 
@@ -124,7 +146,7 @@ impl<'r> Recorder<'r> {
         }
         // Written now, before the step runs: memory that an ended scope left would be overwritten by that scope.
         let whole = self.fresh("step_data", data.bytes().len())?;
-        self.runtime.device().write(&whole, data.bytes())?;
+        self.ready = self.runtime.upload(&whole, data.bytes())?;
         Ok(self.data.insert(PlacedData::new(whole, data)).clone())
     }
 
@@ -170,31 +192,86 @@ impl<'r> Recorder<'r> {
         self.cut_for_profile("copy")
     }
 
+    /// A layer of the model has been recorded.
+    ///
+    /// # Errors
+    /// When the device refuses what is committed here.
+    pub fn end_layer(&mut self) -> Result<()> {
+        let Some(committing) = self.committing.as_mut() else { return Ok(()) };
+        committing.layers += 1;
+        if committing.layers < committing.every {
+            return Ok(());
+        }
+        let next = self.runtime.device().create_encoder(&self.label)?;
+        let commands = std::mem::replace(&mut self.encoder, next).finish()?;
+        let ready = self.ready.take();
+        let work = RingWork { commands: &commands, wait: ready.as_slice(), signal: &[], reused: false };
+        committing.submissions.push(self.runtime.commit(work)?);
+        committing.layers = 0;
+        self.borrowed.used_by(&committing.submissions);
+        self.parts.push(Part { name: "layers", commands });
+        // Submissions of one queue run one after the other.
+        self.hazards.clear();
+        Ok(())
+    }
+
+    /// What was recorded, the command buffer that is not a part of it yet, and what was submitted.
+    fn end(self) -> Result<(CommandBuffer, Recording, Vec<Submission>)> {
+        let Self {
+            runtime,
+            label,
+            encoder,
+            parts,
+            hazards,
+            operations,
+            borrowed,
+            data,
+            ready,
+            committing,
+            ..
+        } = self;
+        let commands = encoder.finish()?;
+        runtime.count_encoding(self.started.elapsed());
+        tracing::trace!(label, operations, barriers = hazards.barriers(), "recorded");
+        let (ready, submitted) = (Mutex::new(ready), AtomicBool::new(false));
+        let recording = Recording { label, parts, data, borrowed, ready, submitted };
+        Ok((commands, recording, committing.map(|committing| committing.submissions).unwrap_or_default()))
+    }
+
     /// Ends recording.
     ///
     /// # Errors
-    /// When the device cannot hold the commands.
-    pub fn finish(mut self) -> Result<Recording> {
-        let commands = self.encoder.finish()?;
-        if self.parts.is_empty() {
-            self.parts.push(Part { name: "step", commands });
+    /// When the device cannot hold the commands, or parts of it are submitted already.
+    pub fn finish(self) -> Result<Recording> {
+        let (commands, mut recording, submissions) = self.end()?;
+        if !submissions.is_empty() {
+            let rule = format!("step '{}' is submitted while it is recorded, and once", recording.label);
+            return Err(DeviceError::Usage(rule));
         }
-        tracing::trace!(
-            label = self.label,
-            operations = self.operations,
-            barriers = self.hazards.barriers(),
-            "recorded"
-        );
-        Ok(Recording { label: self.label, parts: self.parts, data: self.data, borrowed: self.borrowed })
+        // Behind every launch of a profiled step its commands were cut off.
+        if recording.parts.is_empty() {
+            recording.parts.push(Part { name: "step", commands });
+        }
+        Ok(recording)
     }
 
-    /// Ends recording and submits to the compute queue.
+    /// Ends recording and submits what has not been submitted.
     ///
     /// # Errors
     /// When the device refuses the submission.
     pub fn submit(self) -> Result<Step> {
         let runtime = self.runtime;
-        runtime.submit(&Arc::new(self.finish()?))
+        if self.committing.as_ref().is_none_or(|committing| committing.submissions.is_empty()) {
+            return runtime.submit(&Arc::new(self.finish()?));
+        }
+        let (commands, mut recording, mut submissions) = self.end()?;
+        let reached = runtime.next_step(false);
+        let signal = std::slice::from_ref(&reached);
+        let work = RingWork { commands: &commands, wait: &[], signal, reused: false };
+        submissions.push(runtime.commit(work)?);
+        recording.borrowed.used_by(&submissions);
+        recording.parts.push(Part { name: "layers", commands });
+        Ok(Step::new(runtime.device().clone(), submissions, reached, Arc::new(recording)))
     }
 }
 
@@ -209,7 +286,8 @@ mod tests {
 
     #[test]
     fn an_input_survives_the_scopes_before_it() {
-        let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
+        let runtime =
+            Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() })).unwrap();
         let source = runtime.allocate("source", 256).unwrap();
         runtime.device().write(&source, &[1; 256]).unwrap();
         let out = runtime.allocate("out", 256).unwrap();
@@ -231,7 +309,8 @@ mod tests {
     /// Steps of one shape borrow the same memory again, and give all of it back.
     #[test]
     fn a_steady_step_asks_the_device_for_nothing() {
-        let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
+        let runtime =
+            Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() })).unwrap();
         let run = || {
             let mut recorder = runtime.recorder("test").unwrap();
             let mut data = StepData::default();
@@ -255,7 +334,8 @@ mod tests {
 
     #[test]
     fn a_recording_runs_again_with_other_data() {
-        let runtime = Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
+        let runtime =
+            Runtime::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() })).unwrap();
         let out = runtime.allocate("out", 40).unwrap();
         let data = |value: u32, count: usize| {
             let mut data = StepData::default();
@@ -281,7 +361,7 @@ mod tests {
     #[test]
     fn memory_returns_after_the_submission_that_uses_it() {
         let device = CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() });
-        let runtime = Runtime::new(device.clone());
+        let runtime = Runtime::new(device.clone()).unwrap();
         let recording = || {
             let mut recorder = runtime.recorder("test").unwrap();
             let from = recorder.transient("from", 256).unwrap();

@@ -1,6 +1,9 @@
 //! A recorded step, which can be submitted more than once.
 
-use bessemer_hal::{CommandBuffer, DeviceError, Result};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use bessemer_hal::{CommandBuffer, DeviceError, Event, Result};
 
 use crate::recorder::Borrowed;
 use crate::step_data::PlacedData;
@@ -15,6 +18,9 @@ pub struct Recording {
     pub(crate) data: Option<PlacedData>,
     /// Returns to the pool when the recording is dropped and the device is done with it.
     pub(crate) borrowed: Borrowed,
+    /// What the next submission waits for: its data is on its way.
+    pub(crate) ready: Mutex<Option<(Event, u64)>>,
+    pub(crate) submitted: AtomicBool,
 }
 
 /// A command buffer of a recording.
@@ -37,13 +43,24 @@ impl Recording {
     pub fn write(&self, runtime: &Runtime, data: &StepData) -> Result<()> {
         match &self.data {
             Some(placed) if placed.fields == data.layout() => {
-                runtime.device().write(&placed.whole, data.bytes())
+                let ready = runtime.upload(&placed.whole, data.bytes())?;
+                *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+                Ok(())
             }
             _ => Err(DeviceError::Usage(format!(
                 "the data of step '{}' has another layout than the recording: record it again",
                 self.label
             ))),
         }
+    }
+
+    pub(crate) fn take_ready(&self) -> Option<(Event, u64)> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether it was submitted before; it is now.
+    pub(crate) fn count_submission(&self) -> bool {
+        self.submitted.swap(true, Ordering::Relaxed)
     }
 }
 

@@ -3,30 +3,45 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bessemer_hal::{Device, DeviceError, Result, Slice, Submission, Timing};
+use bessemer_hal::{Device, DeviceError, Event, Result, Slice, Submission, Timing};
 use bytemuck::AnyBitPattern;
 
 use crate::{Profile, Recording};
 
-/// How long a dropped step is waited for before its memory is given up instead of being lent again.
-const DROP_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A submitted step. It holds its recording, with the transient memory, until the device is done with it.
+/// A submitted step. It holds its recording; when both are dropped, the transient memory returns once the device is done
+/// with it.
 #[derive(Debug)]
 pub struct Step {
     device: Arc<dyn Device>,
     /// One for each part of the recording; they complete in order.
     submissions: Vec<Submission>,
-    recording: Option<Arc<Recording>>,
+    reached: (Event, u64),
+    recording: Arc<Recording>,
 }
 
 impl Step {
     pub(crate) fn new(
         device: Arc<dyn Device>,
         submissions: Vec<Submission>,
+        reached: (Event, u64),
         recording: Arc<Recording>,
     ) -> Self {
-        Self { device, submissions, recording: Some(recording) }
+        Self { device, submissions, reached, recording }
+    }
+
+    /// What the device raises when it is done.
+    pub fn reached(&self) -> (Event, u64) {
+        self.reached.clone()
+    }
+
+    /// Whether the device is done, well or not.
+    pub fn is_done(&self) -> bool {
+        self.submissions.iter().all(|submission| submission.poll().is_some())
+    }
+
+    /// When each part ran, as far as they have completed.
+    pub(crate) fn timings(&self) -> impl Iterator<Item = Timing> {
+        self.submissions.iter().filter_map(|submission| submission.poll()?.ok())
     }
 
     /// Waits until the device is done.
@@ -45,7 +60,7 @@ impl Step {
 
     /// Adds what each kernel took to `profile`; for a completed step that was recorded with one.
     pub(crate) fn tell(&self, profile: &Profile) {
-        for (part, submission) in self.recording.iter().flat_map(|r| &r.parts).zip(&self.submissions) {
+        for (part, submission) in self.recording.parts.iter().zip(&self.submissions) {
             if let Some(Ok(timing)) = submission.poll() {
                 profile.add(part.name, timing);
             }
@@ -74,15 +89,5 @@ impl Step {
         let mut out = vec![T::zeroed(); bytes / size_of::<T>()];
         self.device.read(slice, bytemuck::cast_slice_mut(&mut out))?;
         Ok(out)
-    }
-}
-
-impl Drop for Step {
-    fn drop(&mut self) {
-        if let Err(DeviceError::Timeout { .. }) = self.wait(DROP_TIMEOUT) {
-            tracing::error!("a step was still running when it was dropped: its memory is not lent again");
-            // The device may still write it; the submission keeps the buffers alive, the workspace forgets them.
-            std::mem::forget(self.recording.take());
-        }
     }
 }

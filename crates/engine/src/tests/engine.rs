@@ -37,6 +37,7 @@ fn start(setup: Setup, network: History) -> Engine {
         bounds: Bounds { vocab: VOCAB, context, kv_tokens: blocks * block_size },
         tokenizer: None,
         chat_template: None,
+        runtime: None,
     };
     let scheduler =
         Scheduler::new(Limits { max_sequences, max_batch_tokens }, BlockPool::new(blocks, block_size));

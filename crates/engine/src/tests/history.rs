@@ -6,6 +6,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use bessemer_runtime::Optimizations;
+
 use crate::batch::{Draw, StepInput};
 use crate::worker::{Forward, StepOutput};
 use crate::{EngineError, Result, Token};
@@ -133,6 +135,11 @@ impl Forward for History {
         let before = self.faults.len();
         self.faults.retain(|_, fault| !matches!(fault, Fault::Optional));
         self.faults.len() < before
+    }
+
+    fn configure(&mut self, _: Optimizations) -> Result<()> {
+        assert!(self.under_way.is_empty());
+        Ok(())
     }
 }
 

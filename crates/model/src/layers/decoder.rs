@@ -109,6 +109,7 @@ impl Decoder {
                 FeedForward::Dense(mlp) => mlp.encode(recorder, &x, rows),
                 FeedForward::Sparse(moe) => moe.encode(recorder, &x, rows),
             })?;
+            recorder.end_layer()?;
         }
 
         let wanted = batch.wanted;

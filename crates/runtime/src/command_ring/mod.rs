@@ -17,7 +17,9 @@ mod statistics;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bessemer_hal::{CommandBuffer, Device, DeviceError, Event, QueueKind, Result, Submission, Submit, Timing};
+use bessemer_hal::{
+    CommandBuffer, Device, DeviceError, Event, QueueKind, Result, Submission, Submit, Timing,
+};
 
 pub use config::{CommandRingConfig, CommandRingConfigError};
 use slots::{InFlight, Slots, Want};
@@ -122,13 +124,16 @@ impl CommandRing {
                 let free = slots.taken() < config.ring_size;
                 beyond |= !config.wait_on_full_ring || !*enabled;
                 let want = slots.want(config.ring_size, beyond);
-                if want == Want::Go {
+                if matches!(want, Want::Go) {
                     if config.track_statistics {
                         counters.acquired += 1;
                         counters.exhaustions += u64::from(!free);
                     }
                     if !free && config.log_ring_exhaustion {
-                        tracing::warn!(ring_size = config.ring_size, "the command ring is full; going ahead beyond it");
+                        tracing::warn!(
+                            ring_size = config.ring_size,
+                            "the command ring is full; going ahead beyond it"
+                        );
                     }
                 }
                 (want, config.max_wait())

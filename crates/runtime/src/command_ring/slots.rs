@@ -11,7 +11,7 @@ pub(super) trait InFlight: Clone {
 }
 
 /// What somebody who wants a slot has to do.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Want<S> {
     /// Go ahead: a slot is taken for it.
     Go,
@@ -162,7 +162,7 @@ mod tests {
         /// Whatever is asked for, submitted, given back or ended: never more than the ring, nobody lost.
         #[test]
         fn the_ring_is_never_exceeded(ring_size in 2_usize..9, moves in prop::collection::vec(0_u8..4, 0..200)) {
-            let mut slots = Slots::default();
+            let mut slots: Slots<Job> = Slots::default();
             let (mut held, mut running, mut submitted, mut ended) = (0_usize, Vec::<Job>::new(), 0, 0);
             for next in moves {
                 match next {

@@ -80,7 +80,8 @@ impl Counters {
                 // Submissions of one queue run one after the other, so what overlaps is the clock's grain.
                 let start = (*start_ns).max(self.last_end_ns);
                 self.busy_ns += end_ns.saturating_sub(start);
-                self.first_start_ns = Some(self.first_start_ns.map_or(*start_ns, |first| first.min(*start_ns)));
+                self.first_start_ns =
+                    Some(self.first_start_ns.map_or(*start_ns, |first| first.min(*start_ns)));
                 self.last_end_ns = self.last_end_ns.max(*end_ns);
             }
         }

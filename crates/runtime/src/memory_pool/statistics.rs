@@ -1,8 +1,10 @@
 //! What a pool counts, and what it tells of itself.
 
+use serde::Serialize;
+
 /// Counters and gauges of a [`super::MemoryPool`] at one moment. Counters run since the pool was made or since
 /// [`super::MemoryPool::reset_statistics`]; with `track_statistics` off they stand still.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct MemoryPoolStatistics {
     /// Whether buffers come from heaps now.
     pub enabled: bool,

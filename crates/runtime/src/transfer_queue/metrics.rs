@@ -7,9 +7,10 @@ use bessemer_hal::Timing;
 
 use super::overlap::Overlap;
 use super::ticket::Direction;
+use serde::Serialize;
 
 /// What happened since the queue was made. Averages are 0 where there is nothing to average.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct TransferMetrics {
     /// Uploads that have arrived, on every path.
     pub total_uploads: u64,

@@ -1,0 +1,361 @@
+//! A device with its kernels and the three optimisations that carry the work on it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use bessemer_hal::{BufferDesc, Device, DeviceError, Event, Result, Slice, Submission};
+use bessemer_kernels::Catalog;
+
+use crate::optimizations::Standing;
+use crate::{
+    CommandRing, Download, Feature, MemoryPool, OptimizationStats, Optimizations, OptimizationsError,
+    Profile, Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue, TransferQueueConfig,
+    TransferQueueError, TransferResult,
+};
+
+/// A device, its kernels, its transient memory, its transfers and its submissions. Shared by everything that runs on it.
+#[derive(Debug)]
+pub struct Runtime {
+    catalog: Catalog,
+    memory_pool: Arc<MemoryPool>,
+    transfer_queue: RwLock<Arc<TransferQueue>>,
+    command_ring: CommandRing,
+    standing: Mutex<Standing>,
+    /// Raised by each step.
+    steps: Event,
+    counts: Counts,
+    profile: Option<Arc<Profile>>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    steps: AtomicU64,
+    resubmitted: AtomicU64,
+    encode_ns: AtomicU64,
+    host_waits: AtomicU64,
+    busy_ns: AtomicU64,
+}
+
+impl Runtime {
+    /// A runtime on `device`, with every optimisation on.
+    ///
+    /// # Errors
+    /// When the device has no memory for the staging ring, or gives no events.
+    pub fn new(device: Arc<dyn Device>) -> Result<Arc<Self>> {
+        Self::with(device, Optimizations::default(), None)
+    }
+
+    /// A runtime with these optimisations, whose steps are profiled when there is a profile.
+    ///
+    /// # Errors
+    /// [`DeviceError::Usage`] for a setting that breaks a rule; otherwise as [`Runtime::new`].
+    pub fn with(
+        device: Arc<dyn Device>,
+        settings: Optimizations,
+        profile: Option<Arc<Profile>>,
+    ) -> Result<Arc<Self>> {
+        let refused = |error: OptimizationsError| DeviceError::Usage(error.to_string());
+        settings.validate().map_err(refused)?;
+        let pool = MemoryPool::new(device.clone(), settings.memory_pool.config.clone(), None)
+            .map_err(|error| refused(error.into()))?;
+        let ring = CommandRing::new(device.clone(), settings.command_buffer_ring.config.clone(), true)
+            .map_err(|error| refused(error.into()))?;
+        let mut standing = Standing::new(settings);
+        let queue = transfer_queue(&device, &mut standing)?;
+        let runtime = Self {
+            steps: device.create_event(0)?,
+            catalog: Catalog::new(device),
+            memory_pool: Arc::new(pool),
+            transfer_queue: RwLock::new(Arc::new(queue)),
+            command_ring: ring,
+            standing: Mutex::new(standing),
+            counts: Counts::default(),
+            profile,
+        };
+        runtime.set_switches();
+        Ok(Arc::new(runtime))
+    }
+
+    /// Where its steps tell what their kernels took.
+    pub(crate) fn profile(&self) -> Option<&Profile> {
+        self.profile.as_deref()
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        self.catalog.device()
+    }
+
+    /// Its kernels.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// Its transient memory.
+    pub fn memory_pool(&self) -> &Arc<MemoryPool> {
+        &self.memory_pool
+    }
+
+    /// Its transfers.
+    pub fn transfer_queue(&self) -> Arc<TransferQueue> {
+        self.transfer_queue.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Its submissions.
+    pub fn command_ring(&self) -> &CommandRing {
+        &self.command_ring
+    }
+
+    /// Whether a feature works now.
+    pub fn is_active(&self, feature: Feature) -> bool {
+        self.standing().is_active(feature)
+    }
+
+    /// What is wanted.
+    pub fn settings(&self) -> Optimizations {
+        self.standing().settings().clone()
+    }
+
+    /// Other settings, between two steps: nothing that was submitted may be unread.
+    ///
+    /// # Errors
+    /// [`DeviceError::Usage`] for a setting that breaks a rule, or when the device refuses memory for the staging ring;
+    /// nothing has changed then.
+    pub fn apply(&self, settings: Optimizations) -> Result<()> {
+        settings.validate().map_err(|error| DeviceError::Usage(error.to_string()))?;
+        let refused = |error: OptimizationsError| DeviceError::Usage(error.to_string());
+        let before = self.settings();
+        if settings.blit_queue.config != before.blit_queue.config {
+            let queue = open_queue(self.device(), &settings.blit_queue.config)?;
+            *self.transfer_queue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queue);
+        }
+        let pool = settings.memory_pool.config.clone();
+        self.memory_pool.reconfigure(pool).map_err(|error| refused(error.into()))?;
+        let ring = settings.command_buffer_ring.config.clone();
+        self.command_ring.reconfigure(ring).map_err(|error| refused(error.into()))?;
+        self.standing().set(settings);
+        self.set_switches();
+        Ok(())
+    }
+
+    /// Latches a feature off because of `reason`; `false` when it is off already, or failures are errors.
+    pub fn fall_back(&self, feature: Feature, reason: &str) -> bool {
+        let latched = self.standing().latch(feature, reason.to_owned());
+        if latched {
+            self.set_switches();
+        }
+        latched
+    }
+
+    /// Arms a feature again that was latched off; `false` when it was not.
+    pub fn rearm(&self, feature: Feature) -> bool {
+        let armed = self.standing().rearm(feature);
+        self.set_switches();
+        armed
+    }
+
+    /// Everything that is counted.
+    pub fn optimization_stats(&self) -> OptimizationStats {
+        let (enabled, features) = {
+            let standing = self.standing();
+            (standing.settings().enabled, standing.report())
+        };
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        OptimizationStats {
+            enabled,
+            features,
+            memory_pool: self.memory_pool.statistics(),
+            blit_queue: self.transfer_queue().get_metrics(),
+            command_buffer_ring: self.command_ring.get_statistics(),
+            steps: StepStatistics {
+                steps: count(&self.counts.steps),
+                resubmitted: count(&self.counts.resubmitted),
+                encode_ns: count(&self.counts.encode_ns),
+                host_waits: count(&self.counts.host_waits),
+                busy_ns: count(&self.counts.busy_ns),
+            },
+        }
+    }
+
+    /// Starts recording a step that may be submitted more than once.
+    ///
+    /// # Errors
+    /// When the device cannot record.
+    pub fn recorder(&self, label: &str) -> Result<Recorder<'_>> {
+        Recorder::new(self, label, None)
+    }
+
+    /// Starts recording a step that is submitted once: with the command ring on, what was recorded is committed every few
+    /// layers, so that the device starts early.
+    ///
+    /// # Errors
+    /// When the device cannot record.
+    pub fn committing_recorder(&self, label: &str) -> Result<Recorder<'_>> {
+        /// Layers between two commits where nothing else is said.
+        const LAYERS: usize = 8;
+        let layers = self.command_ring.config().layers_per_command_buffer.unwrap_or(LAYERS);
+        // A profiled step is cut behind every launch instead.
+        let commits = self.command_ring.is_enabled() && self.profile.is_none();
+        Recorder::new(self, label, commits.then_some(layers))
+    }
+
+    /// Brings `data` to `to`. A submission that reads it waits for what is returned, if anything.
+    ///
+    /// # Errors
+    /// When it does not arrive, not even in the plain way.
+    pub fn upload(&self, to: &Slice, data: &[u8]) -> Result<Option<(Event, u64)>> {
+        let upload = || -> TransferResult<Option<(Event, u64)>> {
+            let queue = self.transfer_queue();
+            let ticket = queue.upload(to, data, None)?;
+            if !queue.is_completed(&ticket) {
+                return Ok(Some(ticket.event()));
+            }
+            queue.wait_for_completion(&ticket, Duration::ZERO)?;
+            Ok(None)
+        };
+        match upload() {
+            Err(error) if self.fall_back(Feature::BlitQueue, &error.to_string()) => Ok(upload()?),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Starts bringing a result of a step to the host, behind the step; `None` where that is done when it is asked for:
+    /// with the transfer queue off, and where the host sees the memory anyway.
+    pub fn download_ahead(&self, step: &Step, from: &Slice) -> Option<Download> {
+        let queue = self.transfer_queue();
+        let unified = self.device().info().limits.unified_memory;
+        if unified || !queue.is_enabled() || !queue.config().async_download {
+            return None;
+        }
+        match queue.download(from, Some(step.reached())) {
+            Ok(download) => Some(download),
+            Err(error) => {
+                self.fall_back(Feature::BlitQueue, &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// The bytes of a result of a completed step; `ahead` is what [`Runtime::download_ahead`] gave.
+    ///
+    /// # Errors
+    /// When they do not arrive, not even in the plain way.
+    pub fn bytes(&self, from: &Slice, ahead: Option<Download>) -> Result<Vec<u8>> {
+        let take = |ahead: Option<Download>| -> TransferResult<Vec<u8>> {
+            let queue = self.transfer_queue();
+            let timeout = Duration::from_millis(queue.config().timeout_ms);
+            let mut download = ahead.map_or_else(|| queue.download(from, None), Ok)?;
+            queue.wait_for_bytes(&mut download, timeout)
+        };
+        match take(ahead) {
+            Err(error) if self.fall_back(Feature::BlitQueue, &error.to_string()) => Ok(take(None)?),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Submits a recording to the compute queue.
+    ///
+    /// # Errors
+    /// When the device refuses it, or, with the command ring off, how it failed.
+    pub fn submit(&self, recording: &Arc<Recording>) -> Result<Step> {
+        let reused = recording.count_submission();
+        let (ready, reached) = (recording.take_ready(), self.next_step(reused));
+        let mut submissions = Vec::with_capacity(recording.parts.len());
+        let mut refused = Ok(());
+        for (at, part) in recording.parts.iter().enumerate() {
+            let signal = if at + 1 == recording.parts.len() { std::slice::from_ref(&reached) } else { &[] };
+            let wait = if at == 0 { ready.as_slice() } else { &[] };
+            match self.command_ring.submit(RingWork { commands: &part.commands, wait, signal, reused }) {
+                Ok(submission) => submissions.push(submission),
+                Err(error) => {
+                    refused = Err(error);
+                    break;
+                }
+            }
+        }
+        // The parts before a refused one run all the same.
+        recording.borrowed.used_by(&submissions);
+        refused?;
+        Ok(Step::new(self.device().clone(), submissions, reached, recording.clone()))
+    }
+
+    /// Submits a part of a step that is still being recorded.
+    pub(crate) fn commit(&self, work: RingWork<'_>) -> Result<Submission> {
+        self.command_ring.submit(work)
+    }
+
+    /// What the next step raises.
+    pub(crate) fn next_step(&self, reused: bool) -> (Event, u64) {
+        self.counts.resubmitted.fetch_add(u64::from(reused), Ordering::Relaxed);
+        (self.steps.clone(), self.counts.steps.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    pub(crate) fn count_encoding(&self, time: Duration) {
+        self.counts.encode_ns.fetch_add(time.as_nanos() as u64, Ordering::Relaxed);
+    }
+
+    /// Waits for a step; `alone`: no other was submitted behind it.
+    ///
+    /// # Errors
+    /// [`DeviceError::Timeout`], or how the step failed.
+    pub fn wait(&self, step: &Step, timeout: Duration, alone: bool) -> Result<()> {
+        if alone && !step.is_done() {
+            self.counts.host_waits.fetch_add(1, Ordering::Relaxed);
+        }
+        step.wait(timeout)?;
+        let queue = self.transfer_queue();
+        for timing in step.timings() {
+            queue.note_compute(timing);
+            let took = timing.end_ns.saturating_sub(timing.start_ns);
+            self.counts.busy_ns.fetch_add(took, Ordering::Relaxed);
+        }
+        if let Some(profile) = self.profile() {
+            step.tell(profile);
+        }
+        Ok(())
+    }
+
+    /// A buffer for data that stays, such as weights and caches. Contents are undefined.
+    ///
+    /// # Errors
+    /// When the device has no memory for it.
+    pub fn allocate(&self, label: &str, bytes: u64) -> Result<Slice> {
+        Ok(self.device().create_buffer(&BufferDesc::own(label, bytes))?.whole())
+    }
+
+    fn set_switches(&self) {
+        let active = {
+            let standing = self.standing();
+            Feature::ALL.map(|feature| standing.is_active(feature))
+        };
+        let [pool, blit, ring] = active;
+        if self.memory_pool.is_enabled() != pool {
+            self.memory_pool.set_enabled(pool);
+        }
+        self.transfer_queue().set_enabled(blit);
+        self.command_ring.set_enabled(ring);
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The queue of the settings; a small one, latched off, when the device has no memory for its ring.
+fn transfer_queue(device: &Arc<dyn Device>, standing: &mut Standing) -> Result<TransferQueue> {
+    let config = standing.settings().blit_queue.config.clone();
+    match open_queue(device, &config) {
+        Err(error) if standing.latch(Feature::BlitQueue, error.to_string()) => {
+            open_queue(device, &TransferQueueConfig { staging_buffer_size_mb: 1, ..config })
+        }
+        outcome => outcome,
+    }
+}
+
+fn open_queue(device: &Arc<dyn Device>, config: &TransferQueueConfig) -> Result<TransferQueue> {
+    TransferQueue::new(device.clone(), config.clone()).map_err(|error| match error {
+        TransferQueueError::Device(error) => error,
+        TransferQueueError::Config(error) => DeviceError::Usage(error.to_string()),
+    })
+}
