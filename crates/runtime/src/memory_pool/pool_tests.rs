@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::fault::{Fault, FaultDevice};
 use bessemer_hal::noop::NoopDevice;
 use bessemer_hal::{Device, DeviceError};
 use proptest::prelude::*;
@@ -159,6 +160,27 @@ fn no_memory_at_all_is_an_error_that_leaves_no_trace() {
     assert_eq!((now.exhaustion_events, now.fallback_allocations), (1, 0));
     assert_eq!(device.allocated(), 0);
     assert!(pool.leak_report().is_clean());
+}
+
+#[test]
+fn a_device_that_places_no_buffer_allocates_one() {
+    let device = FaultDevice::new(NoopDevice::new(Some(1024 * MB)));
+    let pool = MemoryPool::new(device.clone(), small(), None).unwrap();
+    let held = pool.acquire("held", MB).unwrap();
+    device.next(Fault::BufferMemory);
+    let direct = pool.acquire("direct", 2 * MB).unwrap();
+    assert_eq!(device.allocated(), 66 * MB);
+    let now = pool.statistics();
+    assert_eq!((now.fallback_allocations, now.placed_buffers, now.live), (1, 1, 2));
+    assert_eq!(now.utilization, 1.0 / 64.0, "the block is free again");
+    // Neither a place nor an allocation: an error, and the books are as before.
+    device.next(Fault::BufferMemory);
+    device.next(Fault::BufferMemory);
+    assert!(matches!(pool.acquire("none", 4 * MB), Err(DeviceError::OutOfMemory { .. })));
+    assert_eq!((pool.statistics().live, pool.statistics().fallback_allocations), (2, 1));
+    drop((held, direct));
+    assert_eq!(pool.acquire("whole heap", 64 * MB).unwrap().size(), 64 * MB);
+    assert_eq!((pool.statistics().fallback_allocations, pool.statistics().total_heaps), (1, 1));
 }
 
 #[test]
