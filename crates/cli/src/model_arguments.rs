@@ -4,7 +4,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bessemer_engine::{ActivationMode, DeviceSelect, Engine, EngineOptions, KvChoice};
+use bessemer_engine::{
+    ActivationMode, DeviceSelect, Engine, EngineOptions, Feature, KvChoice, Optimizations,
+};
 use bessemer_hal::{Device, OpenOptions};
 use bessemer_weights::{Access, HubOptions, ModelFiles};
 use clap::{Args, ValueEnum};
@@ -74,6 +76,45 @@ pub struct EngineSettings {
     /// Rows of a step that prompts may fill.
     #[arg(long, value_name = "ROWS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_batch_tokens: u32,
+    #[command(flatten)]
+    pub optimizations: OptimizationArguments,
+}
+
+/// Which optimisations are on.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct OptimizationArguments {
+    /// Memory pool, transfer queue and command ring: all of those that are on, or none.
+    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
+    pub metal_opts: Switch,
+    /// Transient memory from heaps that are reserved once.
+    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
+    pub metal_pool: Switch,
+    /// Transfers beside compute.
+    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
+    pub blit_queue: Switch,
+    /// Submissions in flight, recorded once, one step ahead of what the host has read.
+    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
+    pub cmd_ring: Switch,
+}
+
+/// On or off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    #[default]
+    On,
+    Off,
+}
+
+impl OptimizationArguments {
+    /// As the engine takes them.
+    pub fn settings(self) -> Optimizations {
+        let on = |switch| switch == Switch::On;
+        let mut settings = Optimizations { enabled: on(self.metal_opts), ..Optimizations::default() };
+        *settings.switch(Feature::MemoryPool) = on(self.metal_pool);
+        *settings.switch(Feature::BlitQueue) = on(self.blit_queue);
+        *settings.switch(Feature::CommandBufferRing) = on(self.cmd_ring);
+        settings
+    }
 }
 
 /// Spelling of [`ActivationMode`].
@@ -144,6 +185,7 @@ impl EngineArguments {
             max_batch_tokens: settings.max_batch_tokens as usize,
             context: settings.context.map(|tokens| tokens as usize),
             kv_memory: settings.kv_memory,
+            optimizations: settings.optimizations.settings(),
             ..EngineOptions::default()
         }
     }

@@ -1,6 +1,7 @@
 //! `bessemer bench`: how fast this machine runs a model, told with its spread.
 
 mod by_kernel;
+mod by_optimization;
 mod host;
 mod kernels;
 mod measure;
@@ -40,6 +41,10 @@ With --kernels: the time of a launch with the barrier behind it, from the device
 submission; the bytes and operations that the shape needs at least; and their rate as a share of what plain reading and
 plain multiplying reach on this device in the same run.
 
+With --by-optimization: the configurations take turns in every repetition, so that a machine whose speed drifts favours
+none. throughput_tok_s is decode_tok_s above. speedup is against the plain path, of medians. gpu_busy is the share of the
+time from the first of the device's submissions to the last in which it ran them, by its own clock.
+
 With --by-kernel: one prompt and --gen-tokens steps of decoding, every launch in a command buffer of its own, timed by
 the device's clock; the sum is longer than a step takes in one piece.";
 
@@ -68,6 +73,9 @@ pub struct Bench {
     /// Tell where the time of a step goes, kernel by kernel, instead.
     #[arg(long, conflicts_with_all = ["depth", "batch", "repeat", "seed", "kernels"])]
     by_kernel: bool,
+    /// Compare the plain path, each optimisation alone, and all together, in turns on one engine, instead.
+    #[arg(long, conflicts_with_all = ["by_kernel", "kernels"])]
+    by_optimization: bool,
     /// Measure every kernel by itself instead, on the shapes of Qwen2.5-7B and Qwen3-30B-A3B.
     #[arg(long, conflicts_with_all = ["prompt_tokens", "gen_tokens", "depth", "batch", "seed", "model"])]
     kernels: bool,
@@ -132,6 +140,13 @@ impl Bench {
             return by_kernel::run(options, settings.prompt_tokens, settings.gen_tokens, self.json);
         }
         let Loaded { engine, load_time } = load(options)?;
+        if self.by_optimization {
+            let model = engine.info().clone();
+            let report = by_optimization::run(&engine, &settings)?;
+            let report =
+                by_optimization::Report { model, host: Host::look(), settings, configurations: report };
+            return if self.json { output::print_json(&report) } else { output::print(&report.text()?) };
+        }
         let prefill = Workload { prompt: settings.prompt_tokens, generate: 1, batch: settings.batch };
         let decode =
             Workload { prompt: settings.depth, generate: settings.gen_tokens, batch: settings.batch };
