@@ -1,9 +1,9 @@
 //! Keys and values of all layers, in blocks.
 
-use bessemer_hal::Slice;
+use bessemer_hal::{DeviceError, Slice};
 use bessemer_kernels::KvType;
 use bessemer_kernels::kv::STRIP;
-use bessemer_runtime::Runtime;
+use bessemer_runtime::{Owner, Reservation, Runtime};
 
 use crate::{KvPrecision, ModelConfig, ModelError, Result};
 
@@ -16,6 +16,8 @@ pub struct KvCache {
     pub(crate) block_size: usize,
     pub(crate) rows: usize,
     bytes: u64,
+    /// What it counts against the budget.
+    _share: Reservation,
 }
 
 /// One layer's part.
@@ -42,6 +44,8 @@ impl KvCache {
         }
         let rows = blocks * block_size;
         let bytes = (rows * config.kv_heads * config.head_dim * precision.bytes()) as u64;
+        let all = bytes * 2 * config.layers as u64;
+        let share = runtime.budget().reserve(Owner::KvCache, all).map_err(DeviceError::from)?;
         let layers = (0..config.layers)
             .map(|layer| {
                 Ok(KvLayer {
@@ -50,13 +54,7 @@ impl KvCache {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self {
-            layers,
-            kv_type: precision.kv_type(),
-            block_size,
-            rows,
-            bytes: bytes * 2 * config.layers as u64,
-        })
+        Ok(Self { layers, kv_type: precision.kv_type(), block_size, rows, bytes: all, _share: share })
     }
 
     /// Tokens of a block.

@@ -27,10 +27,10 @@ pub use error::{ModelError, Result};
 pub use kv_cache::KvCache;
 pub use options::{ActivationMode, KvPrecision, ModelOptions};
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bessemer_hal::Slice;
-use bessemer_runtime::{HeapStack, Recorder, Runtime};
+use bessemer_runtime::{HeapStack, Owner, Recorder, Reservation, Runtime};
 use bessemer_weights::{ModelFiles, Weights};
 
 use layers::decoder::Decoder;
@@ -43,6 +43,8 @@ pub struct Model {
     runtime: Arc<Runtime>,
     decoder: Decoder,
     weight_bytes: u64,
+    /// What the weights count against the budget.
+    _share: Vec<Reservation>,
 }
 
 impl Model {
@@ -54,12 +56,18 @@ impl Model {
     pub fn load(files: &ModelFiles, runtime: &Arc<Runtime>, options: &ModelOptions) -> Result<Self> {
         let config = ModelConfig::from_hf(&files.config)?;
         let weights = Weights::new(files)?;
-        let memory = Mutex::new(HeapStack::new(runtime.device().clone()));
+        let memory = Mutex::new(HeapStack::with_budget(
+            runtime.device().clone(),
+            runtime.budget().clone(),
+            Owner::Weights,
+        ));
         let loader = Loader { weights: &weights, runtime, config: &config, options: *options, memory };
         let decoder = architectures::load(&loader)?;
         weights.finish(&|name| ignored(&config, name))?;
         let weight_bytes = loader.bytes();
-        Ok(Self { config, options: *options, runtime: runtime.clone(), decoder, weight_bytes })
+        let memory = loader.memory.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let _share = memory.into_reservations();
+        Ok(Self { config, options: *options, runtime: runtime.clone(), decoder, weight_bytes, _share })
     }
 
     /// What it is made of.

@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bessemer_hal::DeviceError;
+use serde::Serialize;
 
 /// Who holds device memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -81,7 +82,7 @@ impl From<MemoryBudgetError> for DeviceError {
 }
 
 /// Bytes held, by owner.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryBudgetGauges {
     /// Bytes in all.
     pub budget: u64,

@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use crate::command_ring::{CommandRingConfig, CommandRingConfigError, CommandRingStatistics};
+use crate::memory_budget::MemoryBudgetGauges;
 use crate::memory_pool::{MemoryPoolConfig, MemoryPoolConfigError, MemoryPoolStatistics};
 use crate::transfer_queue::{TransferConfigError, TransferMetrics, TransferQueueConfig};
 
@@ -54,10 +55,6 @@ impl<C: Default> Default for FeatureSettings<C> {
 
 /// `metal_optimizations` of the configuration. The default has everything on.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the names are a contract with users of the configuration file"
-)]
 pub struct Optimizations {
     /// The master switch.
     pub enabled: bool,
@@ -191,6 +188,8 @@ pub struct OptimizationStats {
     pub command_buffer_ring: CommandRingStatistics,
     /// Steps.
     pub steps: StepStatistics,
+    /// Device memory, by who holds it.
+    pub memory: MemoryBudgetGauges,
 }
 
 /// What is wanted, and what became of it.

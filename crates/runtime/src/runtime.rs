@@ -9,15 +9,16 @@ use bessemer_kernels::Catalog;
 
 use crate::optimizations::Standing;
 use crate::{
-    CommandRing, Download, Feature, MemoryPool, OptimizationStats, Optimizations, OptimizationsError,
-    Profile, Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue, TransferQueueConfig,
-    TransferQueueError, TransferResult,
+    CommandRing, Download, Feature, MemoryBudget, MemoryPool, OptimizationStats, Optimizations,
+    OptimizationsError, Profile, Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
+    TransferQueueConfig, TransferQueueError, TransferResult,
 };
 
 /// A device, its kernels, its transient memory, its transfers and its submissions. Shared by everything that runs on it.
 #[derive(Debug)]
 pub struct Runtime {
     catalog: Catalog,
+    budget: Arc<MemoryBudget>,
     memory_pool: Arc<MemoryPool>,
     transfer_queue: RwLock<Arc<TransferQueue>>,
     command_ring: CommandRing,
@@ -57,7 +58,9 @@ impl Runtime {
     ) -> Result<Arc<Self>> {
         let refused = |error: OptimizationsError| DeviceError::Usage(error.to_string());
         settings.validate().map_err(refused)?;
-        let pool = MemoryPool::new(device.clone(), settings.memory_pool.config.clone(), None)
+        let budget = MemoryBudget::new(device.info().limits.memory_budget);
+        let pool = settings.memory_pool.config.clone();
+        let pool = MemoryPool::new(device.clone(), pool, Some(budget.clone()))
             .map_err(|error| refused(error.into()))?;
         let ring = CommandRing::new(device.clone(), settings.command_buffer_ring.config.clone(), true)
             .map_err(|error| refused(error.into()))?;
@@ -66,6 +69,7 @@ impl Runtime {
         let runtime = Self {
             steps: device.create_event(0)?,
             catalog: Catalog::new(device),
+            budget,
             memory_pool: Arc::new(pool),
             transfer_queue: RwLock::new(Arc::new(queue)),
             command_ring: ring,
@@ -90,6 +94,11 @@ impl Runtime {
     /// Its kernels.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// How much of its memory may be held, and who holds it.
+    pub fn budget(&self) -> &Arc<MemoryBudget> {
+        &self.budget
     }
 
     /// Its transient memory.
@@ -175,6 +184,7 @@ impl Runtime {
                 host_waits: count(&self.counts.host_waits),
                 busy_ns: count(&self.counts.busy_ns),
             },
+            memory: self.budget.gauges(),
         }
     }
 

@@ -70,15 +70,8 @@ pub struct Bench {
     /// Seed of the prompts.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Tell where the time of a step goes, kernel by kernel, instead.
-    #[arg(long, conflicts_with_all = ["depth", "batch", "repeat", "seed", "kernels"])]
-    by_kernel: bool,
-    /// Compare the plain path, each optimisation alone, and all together, in turns on one engine, instead.
-    #[arg(long, conflicts_with_all = ["by_kernel", "kernels"])]
-    by_optimization: bool,
-    /// Measure every kernel by itself instead, on the shapes of Qwen2.5-7B and Qwen3-30B-A3B.
-    #[arg(long, conflicts_with_all = ["prompt_tokens", "gen_tokens", "depth", "batch", "seed", "model"])]
-    kernels: bool,
+    #[command(flatten)]
+    instead: Instead,
     /// With --kernels: only those whose model, name or shape contains TEXT.
     #[arg(long, value_name = "TEXT", requires = "kernels")]
     filter: Option<String>,
@@ -90,6 +83,21 @@ pub struct Bench {
     json: bool,
     #[command(flatten)]
     engine: EngineArguments,
+}
+
+/// What is measured instead of speed as a whole.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+struct Instead {
+    /// Tell where the time of a step goes, kernel by kernel, instead.
+    #[arg(long, conflicts_with_all = ["depth", "batch", "repeat", "seed"])]
+    by_kernel: bool,
+    /// Compare the plain path, each optimisation alone, and all together, in turns on one engine, instead.
+    #[arg(long, conflicts_with_all = ["by_kernel"])]
+    by_optimization: bool,
+    /// Measure every kernel by itself instead, on the shapes of Qwen2.5-7B and Qwen3-30B-A3B.
+    #[arg(long, conflicts_with_all = ["prompt_tokens", "gen_tokens", "depth", "batch", "seed", "model"])]
+    kernels: bool,
 }
 
 /// Everything that was measured, and on what.
@@ -121,7 +129,7 @@ struct Settings {
 impl Bench {
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
-        if self.kernels {
+        if self.instead.kernels {
             let settings =
                 kernels::Settings { repeat: self.repeat.into(), rotate: self.rotate, filter: self.filter };
             return kernels::run(self.engine.settings.open_device()?, settings, self.json);
@@ -136,11 +144,11 @@ impl Bench {
             seed: self.seed,
         };
         let options = self.options(&settings)?;
-        if self.by_kernel {
+        if self.instead.by_kernel {
             return by_kernel::run(options, settings.prompt_tokens, settings.gen_tokens, self.json);
         }
         let Loaded { engine, load_time } = load(options)?;
-        if self.by_optimization {
+        if self.instead.by_optimization {
             let model = engine.info().clone();
             let report = by_optimization::run(&engine, &settings)?;
             let report =

@@ -4,10 +4,6 @@ use std::time::Duration;
 
 /// How a [`super::CommandRing`] works. The names are those of the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the names are a contract with users of the configuration file"
-)]
 pub struct CommandRingConfig {
     /// Submissions in flight, 2 to 8. A further one waits for the oldest.
     pub ring_size: usize,
