@@ -93,7 +93,7 @@ struct Instead {
     #[arg(long, conflicts_with_all = ["depth", "batch", "repeat", "seed"])]
     by_kernel: bool,
     /// Compare the plain path, each optimisation alone, and all together, in turns on one engine, instead.
-    #[arg(long, conflicts_with_all = ["by_kernel"])]
+    #[arg(long)]
     by_optimization: bool,
     /// Measure every kernel by itself instead, on the shapes of Qwen2.5-7B and Qwen3-30B-A3B.
     #[arg(long, conflicts_with_all = ["prompt_tokens", "gen_tokens", "depth", "batch", "seed", "model"])]
