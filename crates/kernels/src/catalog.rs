@@ -31,10 +31,7 @@ pub trait Op {
     ///
     /// # Errors
     /// As [`Op::cpu`].
-    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
-        let _ = (catalog, limits, scratch);
-        Err(DeviceError::Usage("this operation has no form for GPUs yet".into()))
-    }
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>>;
 
     /// Bytes that its launches on a GPU pass among themselves.
     fn gpu_scratch(&self, limits: &GpuLimits) -> usize {

@@ -38,7 +38,7 @@ mod tests;
 pub use gated::{GateActivation, Gated};
 pub use layout::{Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType};
 pub use multiply::{Epilogue, Input, Matrix, Routing, SlotInput, Write, multiply, multiply_experts};
-pub use ops::{Embedding, Experts, Linear, Quantise, Weights};
+pub use ops::{Embedding, Experts, Linear, Quantise, SlotOrder, Weights};
 pub use pack::{Source, pack};
 pub use quantise::{Int8RowMut, Int8Rows, quantise_row};
 pub use select::tile_columns;

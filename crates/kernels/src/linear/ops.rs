@@ -231,12 +231,10 @@ pub struct Experts {
     pub x: Activations,
     /// `[experts, out, inp]`.
     pub weights: Weights,
-    /// u32 `[slots]`: the expert of each slot. It says what `offsets` and `order` say; a device reads what suits it.
+    /// u32 `[slots]`: the expert of each slot.
     pub ids: Slice,
-    /// u32 `[experts + 1]`: expert `e` works on `order[offsets[e]..offsets[e + 1]]`.
-    pub offsets: Slice,
-    /// u32 `[slots]`: slots, sorted by expert.
-    pub order: Slice,
+    /// The same by expert; needed where [`Experts::reads_order`] says so.
+    pub order: Option<SlotOrder>,
     /// What a slot reads.
     pub input: SlotInput,
     /// f32 `[slots, out]`.
@@ -245,9 +243,31 @@ pub struct Experts {
     pub slots: usize,
 }
 
+/// The slots of each expert, as [`ExpertSort`](crate::router::ExpertSort) writes them.
+#[derive(Clone, Debug)]
+pub struct SlotOrder {
+    /// u32 `[experts + 1]`: expert `e` works on `order[offsets[e]..offsets[e + 1]]`.
+    pub offsets: Slice,
+    /// u32 `[slots]`: slots, sorted by expert.
+    pub order: Slice,
+}
+
 static EXPERTS: Kernel = Kernel { name: "experts", cpu: experts };
 
 impl Experts {
+    /// Whether a product of so many slots with a stack of so many matrices needs its slots by expert, on a GPU or on the
+    /// CPU device. Where it does not, `ids` are enough, and nobody has to sort.
+    pub fn reads_order(slots: usize, experts: usize, gpu: Option<&GpuLimits>) -> bool {
+        gpu.is_none_or(|limits| product::reads_order(slots, experts, limits))
+    }
+
+    /// The order, for a device that reads it.
+    pub(super) fn slot_order(&self) -> Result<&SlotOrder> {
+        self.order.as_ref().ok_or_else(|| {
+            DeviceError::Usage("experts: this product reads its slots by expert: sort them before it".into())
+        })
+    }
+
     /// Checks every size; the bindings of weights, activations and bias.
     fn check(&self) -> Result<Vec<Binding>> {
         let (layout, slots) = (&self.weights.layout, self.slots);
@@ -256,8 +276,10 @@ impl Experts {
             SlotInput::Slot => slots,
         };
         bounds::holds::<u32>("experts", "ids", &self.ids, &[slots])?;
-        bounds::holds::<u32>("experts", "offsets", &self.offsets, &[layout.experts() + 1])?;
-        bounds::holds::<u32>("experts", "order", &self.order, &[slots])?;
+        if let Some(SlotOrder { offsets, order }) = &self.order {
+            bounds::holds::<u32>("experts", "offsets", offsets, &[layout.experts() + 1])?;
+            bounds::holds::<u32>("experts", "order", order, &[slots])?;
+        }
         bounds::holds::<f32>("experts", "out", &self.out, &[slots, layout.out()])?;
         self.weights.bind("experts", &self.x, rows)
     }
@@ -271,7 +293,8 @@ impl Op for Experts {
             SlotInput::Slot => 0,
         };
         let mut bindings = self.check()?;
-        bindings.extend([&self.offsets, &self.order].map(|slice| Binding::read(slice.clone())));
+        let SlotOrder { offsets, order } = self.slot_order()?;
+        bindings.extend([offsets, order].map(|slice| Binding::read(slice.clone())));
         let tiling = Tiling::by_cols(slots, layout.out(), tile_columns(layout, slots, catalog.workers()));
         bindings.push(Binding::write(self.out.clone(), tiling));
         let params =

@@ -153,8 +153,7 @@ fn experts_and_embeddings_run_as_recorded() {
         x: Activations::F32(bench.upload(&x)),
         weights: weights.clone(),
         ids: bench.upload(&chosen.iter().map(|c| *c as u32).collect::<Vec<_>>()),
-        offsets: bench.upload(&offsets),
-        order: bench.upload(&order),
+        order: Some(SlotOrder { offsets: bench.upload(&offsets), order: bench.upload(&order) }),
         input: SlotInput::Token { top_k: top_k as u32 },
         out: y.clone(),
         slots: chosen.len(),
@@ -164,6 +163,10 @@ fn experts_and_embeddings_run_as_recorded() {
     let embedding =
         Embedding { ids: bench.upload(&ids), weights, out: rows.clone(), rows: ids.len(), scale: 0.5 };
     bench.run(&[&op, &embedding]);
+    assert!(
+        Experts { order: None, ..op.clone() }.cpu(&bench.catalog).is_err(),
+        "the CPU device reads the order"
+    );
 
     let y = bench.download::<f32>(&y);
     for (slot, y) in y.chunks(out).enumerate() {

@@ -1,7 +1,7 @@
 //! The mixture of experts: every token visits the `top_k` experts that its router chose.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{Experts, GateActivation, Gated, SlotInput, Write};
+use bessemer_kernels::linear::{Experts, GateActivation, Gated, SlotInput, SlotOrder, Write};
 use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
 use bessemer_kernels::{Activations, View};
 use bessemer_runtime::Recorder;
@@ -80,20 +80,7 @@ impl Moe {
             scores: Scores::Softmax,
             normalise: if self.config.normalise { Normalise::SumToOne } else { Normalise::Keep },
         })?;
-        let routing = Routing {
-            ids,
-            offsets: recorder.transient("expert_offsets", (experts + 1) * 4)?,
-            order: recorder.transient("expert_order", rows * top_k * 4)?,
-            rows,
-        };
-        recorder.record(&ExpertSort {
-            ids: routing.ids.clone(),
-            offsets: routing.offsets.clone(),
-            order: routing.order.clone(),
-            rows,
-            experts,
-            top_k,
-        })?;
+        let routing = Routing { order: self.sort(recorder, &ids, rows)?, ids, rows };
 
         let slots = rows * top_k;
         let tokens = SlotInput::Token { top_k: top_k as u32 };
@@ -124,6 +111,20 @@ impl Moe {
         Ok(())
     }
 
+    /// The slots by expert, where the products that follow read them.
+    fn sort(&self, recorder: &mut Recorder<'_>, ids: &Slice, rows: usize) -> Result<Option<SlotOrder>> {
+        let MoeConfig { experts, top_k, .. } = self.config;
+        if !Experts::reads_order(rows * top_k, experts, recorder.runtime().catalog().gpu()) {
+            return Ok(None);
+        }
+        let offsets = recorder.transient("expert_offsets", (experts + 1) * 4)?;
+        let order = recorder.transient("expert_order", rows * top_k * 4)?;
+        let (ids, sorted) = (ids.clone(), SlotOrder { offsets, order });
+        let SlotOrder { offsets, order } = sorted.clone();
+        recorder.record(&ExpertSort { ids, offsets, order, rows, experts, top_k })?;
+        Ok(Some(sorted))
+    }
+
     /// One matrix of every expert over the slots that were routed to it: [slots, out].
     fn experts(
         &self,
@@ -145,7 +146,6 @@ impl Moe {
             weights: matrix.weights(None),
             input,
             ids: routing.ids.clone(),
-            offsets: routing.offsets.clone(),
             order: routing.order.clone(),
             out: y.clone(),
             slots: routing.rows * top_k,
@@ -154,10 +154,9 @@ impl Moe {
     }
 }
 
-/// Which slots each expert works on, and the expert of each slot.
+/// The expert of each slot, and, where somebody reads them, the slots of each expert.
 struct Routing {
     ids: Slice,
-    offsets: Slice,
-    order: Slice,
+    order: Option<SlotOrder>,
     rows: usize,
 }

@@ -4,7 +4,7 @@ pub(super) mod embedding;
 mod sample;
 pub(super) mod tile;
 
-use bessemer_kernels::linear::{Encoding, Experts, Linear, SlotInput, Write};
+use bessemer_kernels::linear::{Encoding, Experts, Linear, SlotInput, SlotOrder, Write};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -21,6 +21,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "experts_of_one_token", run: experts_of_one_token },
     Check { name: "experts_of_few_tokens", run: experts_of_few_tokens },
     Check { name: "experts_of_many_tokens", run: experts_of_many_tokens },
+    Check { name: "experts_in_order", run: experts_in_order },
     Check { name: "what_is_not_finite_stays_in_its_row", run: not_finite },
 ];
 
@@ -153,6 +154,21 @@ fn experts_of_many_tokens(twin: &Twin, rng: &mut SmallRng) -> Outcome {
     experts(twin, rng, |rng| rng.random_range(17..70))
 }
 
+/// So many slots that they are sorted, over so many experts that each has few.
+fn experts_in_order(twin: &Twin, rng: &mut SmallRng) -> Outcome {
+    let count = rng.random_range(40..60);
+    let encoding = one_of(rng, &ENCODINGS);
+    let shape = (count, rng.random_range(1..40), 1);
+    let sample = Sample::draw(twin, rng, encoding, shape)?;
+    for &form in Form::of(&sample.layout) {
+        let (tokens, top_k) = (rng.random_range(33..=39), 4);
+        let input = one_of(rng, &[SlotInput::Token { top_k: top_k as u32 }, SlotInput::Slot]);
+        let ids: Vec<u32> = (0..tokens * top_k).map(|_| rng.random_range(0..count as u32)).collect();
+        routed(twin, rng, &sample, form, input, &ids)?;
+    }
+    Ok(())
+}
+
 fn experts(twin: &Twin, rng: &mut SmallRng, tokens: impl Fn(&mut SmallRng) -> usize) -> Outcome {
     for encoding in ENCODINGS {
         let count = rng.random_range(2..9);
@@ -197,13 +213,16 @@ fn routed(
     let below = |expert: usize| chosen.iter().filter(|id| (**id as usize) < expert).count() as u32;
     let offsets: Vec<u32> = (0..=experts).map(below).collect();
     let (ids, offsets, order) = (twin.put(chosen)?, twin.put(&offsets)?, twin.put(&order)?);
+    let order = |side: Side| {
+        let reads = Experts::reads_order(slots, experts, twin.catalog(side).gpu());
+        reads.then(|| SlotOrder { offsets: offsets.on(side), order: order.on(side) })
+    };
     let y = twin.put(&floats(rng, slots * out))?;
     twin.run(|side| Experts {
         x: activations.on(side),
         weights: sample.on(side),
         ids: ids.on(side),
-        offsets: offsets.on(side),
-        order: order.on(side),
+        order: order(side),
         input,
         out: y.on(side),
         slots,

@@ -2,7 +2,7 @@
 
 use bessemer_hal::{Dispatch, GpuLimits, Result, Slice};
 
-use super::select::{Shape, Variant, select};
+use super::select::{self, Shape, Variant, select};
 use super::{few, tile};
 use crate::Catalog;
 use crate::linear::ops::{Experts, Linear};
@@ -15,6 +15,11 @@ fn linear_variant(op: &Linear, limits: &GpuLimits) -> Variant {
 fn experts_variant(op: &Experts, limits: &GpuLimits) -> Variant {
     let shape = Shape { rows: op.slots, experts: op.weights.layout.experts() };
     select(shape, few::rows(&op.weights.layout, &op.x), limits)
+}
+
+/// Whether the launches of a product of experts read its slots by expert.
+pub(in crate::linear) fn reads_order(slots: usize, experts: usize, limits: &GpuLimits) -> bool {
+    select::reads_order(Shape { rows: slots, experts }, limits)
 }
 
 /// The launches of a matrix product. `scratch` has [`linear_scratch`] bytes.
@@ -46,7 +51,7 @@ pub(in crate::linear) fn experts(
     scratch: Option<&Slice>,
 ) -> Result<Vec<Dispatch>> {
     match experts_variant(op, limits) {
-        Variant::Few { rows } => few::experts(op, catalog, rows),
+        Variant::Few { rows } => few::experts(op, catalog, limits, rows),
         Variant::Tile => tile::experts(op, catalog, limits, scratch),
     }
 }

@@ -28,6 +28,15 @@ const MANY_ROWS: usize = 17;
 /// Slots of an expert, on average, from which on tiles pay.
 const MANY_SLOTS: usize = 4;
 
+/// Slots up to which their order is of no use to [`Variant::Few`]: the workgroups of a panel are all at work at once, so
+/// those of one expert meet in the cache without being neighbours.
+const FEW_SLOTS: usize = 128;
+
+/// Whether the kernels of a product of experts read its slots by expert.
+pub(super) fn reads_order(shape: Shape, limits: &GpuLimits) -> bool {
+    shape.rows > FEW_SLOTS || select(shape, &[], limits) == Variant::Tile
+}
+
 /// Chooses; `few` are the variants of [`Variant::Few`] by rows, ascending. The bits of a row are the same in all of
 /// them: the smallest that takes all rows at once, else the largest. A slot has an expert of its own.
 pub(super) fn select(shape: Shape, few: &[usize], limits: &GpuLimits) -> Variant {
@@ -77,6 +86,14 @@ mod tests {
         assert_eq!((choose(16, 1), choose(17, 1)), (Variant::Few { rows: 4 }, Variant::Tile));
         assert_eq!((choose(511, 128), choose(512, 128)), (Variant::Few { rows: 1 }, Variant::Tile));
         assert_eq!(choose(16, 2), Variant::Few { rows: 1 });
+    }
+
+    #[test]
+    fn few_slots_need_no_order() {
+        let reads = |rows, experts| reads_order(Shape { rows, experts }, &LIMITS);
+        assert_eq!([8, 64, 128, 129, 512].map(|slots| reads(slots, 128)), [false, false, false, true, true]);
+        // Tiles are made from the order.
+        assert_eq!([16, 31, 32].map(|slots| reads(slots, 8)), [false, false, true]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use bessemer_hal::Slice;
 use bessemer_kernels::attention::Attention;
 use bessemer_kernels::linear::{
     Encoding, Experts, GateActivation, Gated, LANES, Linear, LinearLayout, LinearShape, ScaleType, SlotInput,
-    Source, Weights, Write, pack,
+    SlotOrder, Source, Weights, Write, pack,
 };
 use bessemer_kernels::rms_norm::RmsNorm;
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
@@ -378,8 +378,7 @@ fn experts(bench: &Bench, weights: &Weights, rows: usize, token: bool, seed: u64
         x: int8(bench, inputs, weights.layout.inp())?,
         weights: weights.clone(),
         ids: bench.put(&ids)?,
-        offsets: bench.put(&offsets)?,
-        order: bench.put(&order)?,
+        order: Some(SlotOrder { offsets: bench.put(&offsets)?, order: bench.put(&order)? }),
         input,
         out,
         slots: ids.len(),

@@ -9,7 +9,7 @@
 
 mod variants;
 
-use bessemer_hal::{Binding, Dispatch, Result, Slice};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice};
 use bytemuck::{Pod, Zeroable};
 
 use self::variants::Form;
@@ -102,19 +102,27 @@ pub(super) fn linear(op: &Linear, catalog: &Catalog, rows: usize) -> Result<Vec<
 }
 
 /// `out[slot] = x[input(slot)] · W[ids[slot]]ᵀ`, a workgroup of the variant for `rows` rows for each slot.
-pub(super) fn experts(op: &Experts, catalog: &Catalog, rows: usize) -> Result<Vec<Dispatch>> {
+pub(super) fn experts(
+    op: &Experts,
+    catalog: &Catalog,
+    limits: &GpuLimits,
+    rows: usize,
+) -> Result<Vec<Dispatch>> {
     let mut params = Params::new(&op.weights, op.slots);
     params.flags |= EXPERTS;
     if let SlotInput::Token { top_k } = op.input {
         params.top_k = top_k.max(1);
         params.input_rows = (op.slots as u32).div_ceil(params.top_k);
     }
-    // Tokens that chose the same expert read it one after the other, out of the cache. One token needs no order, and
-    // saves the wait for it.
-    if params.top_k != op.slots as u32 {
-        params.flags |= SORTED;
-    }
-    let bindings = bind(&op.weights, &op.x, [&op.ids, &op.order], &op.out);
+    // Tokens that chose the same expert read it one after the other, out of the cache.
+    let order = match Experts::reads_order(op.slots, op.weights.layout.experts(), Some(limits)) {
+        true => {
+            params.flags |= SORTED;
+            &op.slot_order()?.order
+        }
+        false => &op.weights.packed,
+    };
+    let bindings = bind(&op.weights, &op.x, [&op.ids, order], &op.out);
     let name = name(&op.weights.layout, form(&op.weights.layout, &op.x), rows);
     Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots))?])
 }

@@ -6,7 +6,7 @@ use bytemuck::{Pod, Zeroable};
 use super::params::{ADD, BIAS, EXPERTS, PARTIAL, Params, expert_tiles};
 use super::plan::{Cut, STEP};
 use crate::linear::layout::{Encoding, LinearLayout};
-use crate::linear::ops::{Experts, Linear, Weights, terms};
+use crate::linear::ops::{Experts, Linear, SlotOrder, Weights, terms};
 use crate::shaders::{by_rows, find, launch};
 use crate::{Activations, Catalog};
 
@@ -119,11 +119,12 @@ pub(super) fn experts(
     cut: Cut,
     scratch: Option<&Slice>,
 ) -> Result<Vec<Dispatch>> {
+    let SlotOrder { offsets, order } = op.slot_order()?;
     let product = Product {
         weights: &op.weights,
         x: &op.x,
         out: &op.out,
-        routing: [&op.offsets, &op.order, &op.ids],
+        routing: [offsets, order, &op.ids],
         params: Params::experts(op),
         rows: op.slots,
         tiles: expert_tiles(op, cut.rows),

@@ -5,7 +5,7 @@ use bessemer_hal::{Binding, Dispatch, Result, Slice};
 use super::coop::weights_name;
 use super::params::{Params, expert_tiles};
 use crate::linear::layout::LinearLayout;
-use crate::linear::ops::{Experts, Linear, Weights};
+use crate::linear::ops::{Experts, Linear, SlotOrder, Weights};
 use crate::shaders::launch;
 use crate::{Activations, Catalog};
 
@@ -21,7 +21,8 @@ pub(super) fn linear(op: &Linear, catalog: &Catalog) -> Result<Vec<Dispatch>> {
 }
 
 pub(super) fn experts(op: &Experts, catalog: &Catalog) -> Result<Vec<Dispatch>> {
-    let bindings = bind(&op.weights, &op.x, [&op.offsets, &op.order], &op.out);
+    let SlotOrder { offsets, order } = op.slot_order()?;
+    let bindings = bind(&op.weights, &op.x, [offsets, order], &op.out);
     let grid = [expert_tiles(op, TILE), op.weights.layout.out().div_ceil(TILE), 1];
     let name = name(&op.weights.layout, &op.x);
     Ok(vec![launch(catalog, &name, bindings, &Params::experts(op), grid)?])
