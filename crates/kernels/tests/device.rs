@@ -8,12 +8,12 @@ use bessemer_hal::cpu::{CpuDevice, CpuOptions};
 use bessemer_hal::{BufferDesc, Device, QueueKind, Slice, Submit};
 use bessemer_kernels::attention::Attention;
 use bessemer_kernels::gather::GatherRows;
-use bessemer_kernels::linear::{Int8RowMut, quantise_row};
-use bessemer_kernels::rms_norm::RmsNorm;
+use bessemer_kernels::linear::Quantise;
+use bessemer_kernels::rms_norm::{NormInput, NormOutput, RmsNorm};
 use bessemer_kernels::rope::{RopeKv, RopeLayout, RopeScaling, RopeTable, inv_freq};
 use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
 use bessemer_kernels::sampling::{MAX_LOGPROBS, RowParams, Sample, SampleOut};
-use bessemer_kernels::{Activations, Catalog, Isa, KvType, Op, QuantisedRows, View};
+use bessemer_kernels::{Activations, Catalog, KvType, Op, QuantisedRows, View};
 use bytemuck::Pod;
 
 struct Bench {
@@ -97,9 +97,9 @@ fn attend(threads: usize, kv_type: KvType, chunk: usize) -> Vec<f32> {
         let first = positions[0] as usize;
         let normed = bench.room::<f32>(rows * QKV);
         let norm = RmsNorm {
-            x: bench.put(&x[first * QKV..][..rows * QKV]),
+            x: NormInput::Given(bench.put(&x[first * QKV..][..rows * QKV])),
             weight: weight.clone(),
-            out: Activations::F32(normed.clone()),
+            out: Activations::F32(normed.clone()).into(),
             rows,
             dim: QKV,
             eps: 1e-6,
@@ -173,25 +173,65 @@ fn attention_has_the_same_bits_for_every_chunk_and_team() {
     }
 }
 
+/// Room for int8 rows; `rows` counts those of codes.
+fn int8_room(bench: &Bench, rows: usize, dim: usize) -> QuantisedRows {
+    let group = 64;
+    let (codes, scales) = (bench.room::<i8>(rows * dim), bench.room::<f32>(rows * dim / group));
+    QuantisedRows { codes, scales, sums: bench.room::<i32>(rows * dim / group), group }
+}
+
+fn int8_bits(bench: &Bench, rows: &QuantisedRows) -> (Vec<i8>, Vec<u32>, Vec<i32>) {
+    (bench.get(&rows.codes), bench.get(&rows.scales), bench.get(&rows.sums))
+}
+
+/// Every form of a norm's rows is what separate launches make of them.
 #[test]
-fn quantised_norms_are_the_norms_quantised() {
-    let (rows, dim, group) = (37, 192, 64);
+fn a_norm_in_one_launch_is_the_norm_in_steps() {
+    let (rows, dim, top_k) = (37, 192, 3);
     for threads in [1, 3] {
         let bench = Bench::new(threads);
-        let (x, weight) = (bench.put(&random(1, rows * dim)), bench.put(&random(2, dim)));
-        let groups = rows * dim / group;
-        let (codes, scales, sums) =
-            (bench.room::<i8>(rows * dim), bench.room::<f32>(groups), bench.room::<i32>(groups));
-        let plain = bench.room::<f32>(rows * dim);
-        let norm = |out| RmsNorm { x: x.clone(), weight: weight.clone(), out, rows, dim, eps: 1e-6 };
-        let (codes_out, scales_out, sums_out) = (codes.clone(), scales.clone(), sums.clone());
-        let int8 =
-            Activations::Int8(QuantisedRows { codes: codes_out, scales: scales_out, sums: sums_out, group });
-        bench.run(&[&norm(Activations::F32(plain.clone())), &norm(int8)]);
-        let mut expected = (vec![0; rows * dim], vec![0.0; groups], vec![0; groups]);
-        let to = Int8RowMut { codes: &mut expected.0, scales: &mut expected.1, sums: &mut expected.2 };
-        quantise_row(Isa::detect(), &bench.get::<f32>(&plain), group, to).unwrap();
-        assert_eq!((bench.get(&codes), bench.get(&scales), bench.get(&sums)), expected);
+        let weight = bench.put(&random(2, dim));
+        let (y, weights) = (bench.put(&random(3, rows * top_k * dim)), bench.put(&random(4, rows * top_k)));
+        let norm = |x, out| RmsNorm { x, weight: weight.clone(), out, rows, dim, eps: 1e-6 };
+        for combined in [false, true] {
+            let combine = |x: &Slice| {
+                let (y, weights, out) = (y.clone(), weights.clone(), x.clone());
+                Combine { y, weights, out, rows, top_k, dim }
+            };
+            let rows_of = |x: &Slice| match combined {
+                false => NormInput::Given(x.clone()),
+                true => NormInput::Combined(combine(x)),
+            };
+            let x = || bench.put(&random(1, rows * dim));
+            let (sums, normed) = (x(), bench.room::<f32>(rows * dim));
+            if combined {
+                bench.run(&[&combine(&sums)]);
+            }
+            bench.run(&[&norm(NormInput::Given(sums.clone()), Activations::F32(normed.clone()).into())]);
+            let quantised = |out: Activations| Quantise { x: normed.clone(), out, rows, dim };
+            let (one, two) = (int8_room(&bench, rows, dim), int8_room(&bench, 2 * rows, dim));
+            bench.run(&[
+                &quantised(Activations::Int8(one.clone())),
+                &quantised(Activations::Int8x2(two.clone())),
+            ]);
+
+            let (plain, got) = (bench.room::<f32>(rows * dim), int8_room(&bench, rows, dim));
+            let mut own = x();
+            bench.run(&[&norm(rows_of(&own), NormOutput::Both { f32: plain.clone(), int8: got.clone() })]);
+            assert_eq!(bench.get::<u32>(&plain), bench.get::<u32>(&normed));
+            assert_eq!(int8_bits(&bench, &got), int8_bits(&bench, &one));
+            assert_eq!(bench.get::<u32>(&own), bench.get::<u32>(&sums), "what is left in x");
+            for (terms, want) in [(1, &one), (2, &two)] {
+                own = x();
+                let got = int8_room(&bench, terms * rows, dim);
+                let out = match terms {
+                    1 => Activations::Int8(got.clone()),
+                    _ => Activations::Int8x2(got.clone()),
+                };
+                bench.run(&[&norm(rows_of(&own), out.into())]);
+                assert_eq!(int8_bits(&bench, &got), int8_bits(&bench, want), "{terms} terms");
+            }
+        }
     }
 }
 
@@ -302,9 +342,9 @@ fn a_row_samples_the_same_token_alone() {
 fn a_buffer_that_is_too_small_is_named() {
     let bench = Bench::new(1);
     let norm = RmsNorm {
-        x: bench.room::<f32>(8),
+        x: NormInput::Given(bench.room::<f32>(8)),
         weight: bench.room::<f32>(7),
-        out: Activations::F32(bench.room::<f32>(8)),
+        out: Activations::F32(bench.room::<f32>(8)).into(),
         rows: 1,
         dim: 8,
         eps: 1e-6,

@@ -1,11 +1,12 @@
 //! The gate between the two halves of a feed-forward layer: `y = act(gate) · up`, as f32 or int8.
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling, line};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling};
 use bytemuck::{Pod, Zeroable};
 
 use super::gpu::rowwise;
-use super::ops::{broken, check_int8, write_int8};
+use super::int8_tiles::Int8Params;
+use super::ops::{broken, check_int8};
 use super::quantise::{Int8RowMut, quantise_row};
 use crate::simd::{self, Simd, Task};
 use crate::{Activations, Catalog, Isa, Kernel, Op, View, bounds};
@@ -96,13 +97,14 @@ impl Op for Gated {
             up: Columns::of(&self.up),
         };
         let mut bindings = vec![Binding::read(self.gate.slice.clone()), Binding::read(self.up.slice.clone())];
+        let tiling = Tiling::by_rows(rows, dim, tile_rows);
         let kernel = match &self.out {
             Activations::F32(out) => {
-                bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
+                bindings.push(Binding::write(out.clone(), tiling));
                 &TO_F32
             }
             Activations::Int8(out) | Activations::Int8x2(out) => {
-                bindings.extend(write_int8(out, rows, dim, tile_rows));
+                bindings.extend(Int8Params::new(&self.out).bind(out, tiling));
                 params.group = out.group as u32;
                 &TO_INT8
             }
@@ -111,7 +113,7 @@ impl Op for Gated {
             pipeline: catalog.pipeline(kernel)?,
             bindings,
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: line(rows.div_ceil(tile_rows)),
+            groups: tiling.grid(),
         })
     }
 

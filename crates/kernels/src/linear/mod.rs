@@ -20,6 +20,7 @@ mod float;
 mod gated;
 mod gpu;
 mod int8;
+mod int8_tiles;
 mod layout;
 mod multiply;
 mod ops;
@@ -36,8 +37,10 @@ mod ops_tests;
 mod tests;
 
 pub use gated::{GateActivation, Gated};
+pub(crate) use int8_tiles::{Int8Params, Int8Tiles};
 pub use layout::{Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType};
 pub use multiply::{Epilogue, Input, Matrix, Routing, SlotInput, Write, multiply, multiply_experts};
+pub(crate) use ops::check_int8;
 pub use ops::{Embedding, Experts, Linear, Quantise, SlotOrder, Weights};
 pub use pack::{Source, pack};
 pub use quantise::{Int8RowMut, Int8Rows, quantise_row};

@@ -7,10 +7,11 @@ use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice, Til
 use bytemuck::{Pod, Zeroable};
 
 use super::gpu::{product, rowwise};
+use super::int8_tiles::{Int8Params, Int8Tiles};
 use super::layout::{LinearError, LinearLayout};
 use super::multiply::{Epilogue, Input, Matrix, Routing, SlotInput, Write, multiply, multiply_experts};
 use super::params::LayoutParams;
-use super::quantise::{Int8RowMut, Int8Rows, quantise_row};
+use super::quantise::Int8Rows;
 use super::select::tile_columns;
 use super::unpack::unpack_row;
 use crate::{Activations, Catalog, Isa, Kernel, Op, QuantisedRows, bounds};
@@ -75,7 +76,7 @@ pub(super) fn terms(x: &Activations) -> usize {
     if matches!(x, Activations::Int8x2(_)) { 2 } else { 1 }
 }
 
-pub(super) fn check_int8(op: &str, x: &QuantisedRows, rows: usize, cols: usize) -> Result<()> {
+pub(crate) fn check_int8(op: &str, x: &QuantisedRows, rows: usize, cols: usize) -> Result<()> {
     bounds::rule(op, matches!(x.group, 32 | 64) && cols.is_multiple_of(x.group), || {
         format!(
             "{cols} columns in groups of {} cannot be int8: groups have 32 or 64, and divide the columns",
@@ -351,86 +352,49 @@ static QUANTISE: Kernel = Kernel { name: "quantise", cpu: quantise };
 #[repr(C)]
 struct QuantiseParams {
     dim: u32,
-    group: u32,
-    terms: u32,
+    int8: Int8Params,
 }
 
 impl Quantise {
-    /// The rows that it writes, and how many of them for each of `x`.
-    fn check(&self) -> Result<(&QuantisedRows, usize)> {
+    /// The rows that it writes.
+    fn check(&self) -> Result<&QuantisedRows> {
         let Self { rows, dim, .. } = *self;
         bounds::holds::<f32>("quantise", "x", &self.x, &[rows, dim])?;
         let (Activations::Int8(out) | Activations::Int8x2(out)) = &self.out else {
             return Err(DeviceError::Usage("quantise: out is f32; give it int8 activations".into()));
         };
-        let terms = terms(&self.out);
-        check_int8("quantise", out, rows * terms, dim)?;
-        Ok((out, terms))
+        check_int8("quantise", out, rows * terms(&self.out), dim)?;
+        Ok(out)
     }
 }
 
 impl Op for Quantise {
     fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
         let Self { rows, dim, .. } = *self;
-        let (out, terms) = self.check()?;
-        let tile_rows = bounds::rows_per_group(rows, dim, catalog.workers());
+        let (out, int8) = (self.check()?, Int8Params::new(&self.out));
+        let tiling = Tiling::by_rows(rows, dim, bounds::rows_per_group(rows, dim, catalog.workers()));
         let mut bindings = vec![Binding::read(self.x.clone())];
-        bindings.extend(write_int8(out, rows * terms, dim, tile_rows * terms));
-        let params = QuantiseParams { dim: dim as u32, group: out.group as u32, terms: terms as u32 };
+        bindings.extend(int8.bind(out, tiling));
         Ok(Dispatch {
             pipeline: catalog.pipeline(&QUANTISE)?,
             bindings,
-            params: bytemuck::bytes_of(&params).to_vec(),
-            groups: line(rows.div_ceil(tile_rows)),
+            params: bytemuck::bytes_of(&QuantiseParams { dim: dim as u32, int8 }).to_vec(),
+            groups: tiling.grid(),
         })
     }
 
     fn gpu(&self, catalog: &Catalog, _: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
-        let (out, terms) = self.check()?;
-        Ok(vec![rowwise::quantise(self, out, terms, catalog)?])
+        let out = self.check()?;
+        Ok(vec![rowwise::quantise(self, out, terms(&self.out), catalog)?])
     }
 }
 
-/// The three bindings of int8 rows that a kernel writes row by row.
-pub(super) fn write_int8(out: &QuantisedRows, rows: usize, cols: usize, tile_rows: usize) -> [Binding; 3] {
-    let groups = cols / out.group;
-    [
-        Binding::write(out.codes.clone(), Tiling::by_rows(rows, cols, tile_rows)),
-        Binding::write(out.scales.clone(), Tiling::by_rows(rows, groups, tile_rows)),
-        Binding::write(out.sums.clone(), Tiling::by_rows(rows, groups, tile_rows)),
-    ]
-}
-
 fn quantise(invocation: &mut Invocation<'_>) {
-    let QuantiseParams { dim, group, terms } = invocation.params();
-    let (dim, group, terms) = (dim as usize, group as usize, terms.max(1) as usize);
+    let QuantiseParams { dim, int8 } = invocation.params();
     let x = invocation.input::<f32>(0);
-    let mut codes = invocation.output::<i8>(1);
-    let (mut scales, mut sums) = (invocation.output::<f32>(2), invocation.output::<i32>(3));
-    let first = codes.first_row() / terms;
-    let mut left_over = Vec::new();
-    for (row, x) in (0..codes.rows() / terms).zip(x.chunks_exact(dim.max(1)).skip(first)) {
-        let main = row * terms;
-        let to =
-            Int8RowMut { codes: codes.row_mut(main), scales: scales.row_mut(main), sums: sums.row_mut(main) };
-        quantise_row(Isa::detect(), x, group, to).unwrap_or_else(|error| broken(&error.to_string()));
-        if terms == 2 {
-            left_over.resize(x.len(), 0.0);
-            let blocks = left_over.chunks_exact_mut(group).zip(x.chunks_exact(group));
-            let quantised = codes.row(2 * row).chunks_exact(group).zip(scales.row(2 * row));
-            for ((left_over, x), (codes, scale)) in blocks.zip(quantised) {
-                for ((left_over, x), code) in left_over.iter_mut().zip(x).zip(codes) {
-                    *left_over = x - scale * f32::from(*code);
-                }
-            }
-            let to = Int8RowMut {
-                codes: codes.row_mut(2 * row + 1),
-                scales: scales.row_mut(2 * row + 1),
-                sums: sums.row_mut(2 * row + 1),
-            };
-            quantise_row(Isa::detect(), &left_over, group, to)
-                .unwrap_or_else(|error| broken(&error.to_string()));
-        }
+    let mut out = Int8Tiles::take(invocation, 1, int8);
+    for (row, x) in (0..out.rows()).zip(x.chunks_exact(dim.max(1) as usize).skip(out.first_row())) {
+        out.write(row, x);
     }
 }
 

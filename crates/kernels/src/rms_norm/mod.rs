@@ -2,33 +2,37 @@
 //!
 //! - The squares of a row are summed in an order that depends on `dim` alone, so a row's bits do not depend on the rows
 //!   beside it.
-//! - The result goes out as f32, or is quantised at once for the integer dot products of the linear layer that follows:
-//!   the f32 row never leaves the core's own cache.
+//! - The result goes out in the form that its readers take, f32 or int8 or *both*: the f32 row never leaves the core's own
+//!   cache for the sake of its quantisation.
+//! - What the experts of a row gave may be *added first*, where a sparse layer ends and the next one begins: the sum would
+//!   otherwise be a launch, and the norm a second one that waits for it.
 //!
 //! Zhang and Sennrich, *Root Mean Square Layer Normalization*, 2019.
 
-mod held;
+mod gpu;
+mod variants;
 
 use std::cell::RefCell;
 
 use bessemer_hal::cpu::Invocation;
-use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice, Tiling, line};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling};
 use bytemuck::{Pod, Zeroable};
 
-use crate::linear::{Int8RowMut, Quantise, quantise_row};
-use crate::shaders::{by_rows, launch};
+use self::variants::To;
+use crate::linear::{Int8Params, Int8Tiles, check_int8};
+use crate::router::{Combine, combine_row};
 use crate::simd::{self, Simd, Task};
 use crate::{Activations, Catalog, Isa, Kernel, Op, QuantisedRows, bounds};
 
-/// Normalises each row of `x`.
+/// Normalises rows.
 #[derive(Clone, Debug)]
 pub struct RmsNorm {
-    /// f32 `[rows, dim]`.
-    pub x: Slice,
+    /// The rows.
+    pub x: NormInput,
     /// f32 `[dim]`.
     pub weight: Slice,
-    /// `[rows, dim]`.
-    pub out: Activations,
+    /// The forms in which they go out.
+    pub out: NormOutput,
     /// Rows.
     pub rows: usize,
     /// Columns.
@@ -37,76 +41,94 @@ pub struct RmsNorm {
     pub eps: f32,
 }
 
+/// The rows that are normalised.
+#[derive(Clone, Debug)]
+pub enum NormInput {
+    /// f32 `[rows, dim]`.
+    Given(Slice),
+    /// Those of this combination's `out`, once it has been carried out: the norm does it, and leaves the sums there.
+    Combined(Combine),
+}
+
+/// The forms in which normalised rows go out.
+#[derive(Clone, Debug)]
+pub enum NormOutput {
+    /// One: `[rows, dim]`.
+    One(Activations),
+    /// f32, and in int8 what that is.
+    Both {
+        /// f32 `[rows, dim]`.
+        f32: Slice,
+        /// `[rows, dim]`.
+        int8: QuantisedRows,
+    },
+}
+
+impl From<Activations> for NormOutput {
+    fn from(out: Activations) -> Self {
+        Self::One(out)
+    }
+}
+
+impl NormOutput {
+    /// What is written as f32, and what is quantised.
+    fn parts(&self) -> (Option<&Slice>, Option<(&QuantisedRows, Int8Params)>) {
+        match self {
+            Self::One(Activations::F32(out)) => (Some(out), None),
+            Self::One(one @ (Activations::Int8(out) | Activations::Int8x2(out))) => {
+                (None, Some((out, Int8Params::new(one))))
+            }
+            Self::Both { f32, int8 } => (Some(f32), Some((int8, Int8Params::one_term(int8)))),
+        }
+    }
+
+    fn kind(&self) -> To {
+        match self {
+            Self::One(Activations::F32(_)) => To::F32,
+            Self::One(Activations::Int8(_)) => To::Int8,
+            Self::One(Activations::Int8x2(_)) => To::Int8x2,
+            Self::Both { .. } => To::Both,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Params {
     dim: u32,
     eps: f32,
-    group: u32,
+    /// Results that are added to a row first; 0: none.
+    top_k: u32,
+    /// 1: rows go out as f32.
+    f32: u32,
+    /// Its terms are 0 where they do not go out as int8.
+    int8: Int8Params,
 }
 
-static F32: Kernel = Kernel { name: "rms_norm_f32", cpu: to_f32 };
-static INT8: Kernel = Kernel { name: "rms_norm_int8", cpu: to_int8 };
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct GpuParams {
-    rows: u32,
-    /// Columns, or vectors of four of them.
-    width: u32,
-    eps: f32,
-}
-
-#[derive(Clone, Copy, Pod, Zeroable)]
-#[repr(C)]
-struct GpuInt8Params {
-    row: GpuParams,
-    /// Vectors of four columns that share a scale.
-    lanes: u32,
-}
+static RMS_NORM: Kernel = Kernel { name: "rms_norm", cpu: kernel };
+static COMBINE_RMS_NORM: Kernel = Kernel { name: "combine_rms_norm", cpu: kernel };
 
 impl RmsNorm {
     fn check(&self) -> Result<()> {
         let Self { rows, dim, .. } = *self;
-        bounds::holds::<f32>("rms_norm", "x", &self.x, &[rows, dim])?;
-        bounds::holds::<f32>("rms_norm", "weight", &self.weight, &[dim])?;
-        match &self.out {
-            Activations::F32(out) => bounds::holds::<f32>("rms_norm", "out", out, &[rows, dim]),
-            Activations::Int8x2(_) => Err(bounds::two_terms("rms_norm")),
-            Activations::Int8(QuantisedRows { codes, scales, sums, group }) => {
-                let group = *group;
-                bounds::rule("rms_norm", matches!(group, 32 | 64) && dim.is_multiple_of(group), || {
-                    format!(
-                        "the group of quantised rows must be 32 or 64 and divide dim ({dim}), not {group}"
-                    )
+        match &self.x {
+            NormInput::Given(x) => bounds::holds::<f32>("rms_norm", "x", x, &[rows, dim])?,
+            NormInput::Combined(combine) => {
+                combine.check()?;
+                bounds::rule("rms_norm", (combine.rows, combine.dim) == (rows, dim), || {
+                    format!("{rows}×{dim} rows come from a combination of {}×{}", combine.rows, combine.dim)
                 })?;
-                let groups = dim / group;
-                bounds::holds::<i8>("rms_norm", "out.codes", codes, &[rows, dim])?;
-                bounds::holds::<f32>("rms_norm", "out.scales", scales, &[rows, groups])?;
-                bounds::holds::<i32>("rms_norm", "out.sums", sums, &[rows, groups])
             }
         }
-    }
-
-    /// Vectors of four columns that a thread of the GPU's kernel holds; `None` where no variant holds a row.
-    fn held(&self) -> Option<usize> {
-        let fits = |held: &usize| self.dim.is_multiple_of(4) && self.dim <= held * 1024;
-        held::HELD.into_iter().find(fits)
-    }
-
-    /// f32 results on a GPU.
-    fn gpu_f32(&self, catalog: &Catalog, out: &Slice) -> Result<Dispatch> {
-        let bindings = vec![
-            Binding::read(self.x.clone()),
-            Binding::read(self.weight.clone()),
-            Binding::write_any(out.clone()),
-        ];
-        let (name, width) = match self.held() {
-            Some(held) => (format!("rms_norm_f32_{held}"), self.dim / 4),
-            None => ("rms_norm_any".into(), self.dim),
-        };
-        let params = GpuParams { rows: self.rows as u32, width: width as u32, eps: self.eps };
-        launch(catalog, &name, bindings, &params, by_rows(1, self.rows))
+        bounds::holds::<f32>("rms_norm", "weight", &self.weight, &[dim])?;
+        let (plain, int8) = self.out.parts();
+        if let Some(out) = plain {
+            bounds::holds::<f32>("rms_norm", "out", out, &[rows, dim])?;
+        }
+        match int8 {
+            Some((out, params)) => check_int8("rms_norm", out, rows * params.terms(), dim),
+            None => Ok(()),
+        }
     }
 }
 
@@ -114,70 +136,52 @@ impl Op for RmsNorm {
     fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
         let Self { rows, dim, .. } = *self;
         self.check()?;
-        let tile_rows = bounds::rows_per_group(rows, dim, catalog.workers());
-        let mut bindings = vec![Binding::read(self.x.clone()), Binding::read(self.weight.clone())];
-        let (kernel, params) = match &self.out {
-            Activations::F32(out) => {
-                bindings.push(Binding::write(out.clone(), Tiling::by_rows(rows, dim, tile_rows)));
-                (&F32, Params { dim: dim as u32, eps: self.eps, group: 0 })
+        let added = match &self.x {
+            NormInput::Given(_) => 0,
+            NormInput::Combined(combine) => combine.top_k,
+        };
+        let tile_rows = bounds::rows_per_group(rows, dim * (added + 1), catalog.workers());
+        let tiling = Tiling::by_rows(rows, dim, tile_rows);
+        let mut bindings = vec![Binding::read(self.weight.clone())];
+        let kernel = match &self.x {
+            NormInput::Given(x) => {
+                bindings.push(Binding::read(x.clone()));
+                &RMS_NORM
             }
-            Activations::Int8(out) | Activations::Int8x2(out) => {
-                let groups = dim / out.group;
-                bindings.push(Binding::write(out.codes.clone(), Tiling::by_rows(rows, dim, tile_rows)));
-                bindings.push(Binding::write(out.scales.clone(), Tiling::by_rows(rows, groups, tile_rows)));
-                bindings.push(Binding::write(out.sums.clone(), Tiling::by_rows(rows, groups, tile_rows)));
-                (&INT8, Params { dim: dim as u32, eps: self.eps, group: out.group as u32 })
+            NormInput::Combined(combine) => {
+                bindings.push(Binding::write(combine.out.clone(), tiling));
+                bindings.extend([&combine.y, &combine.weights].map(|slice| Binding::read(slice.clone())));
+                &COMBINE_RMS_NORM
             }
         };
+        let (plain, int8) = self.out.parts();
+        let mut params = Params {
+            dim: dim as u32,
+            eps: self.eps,
+            top_k: added as u32,
+            f32: u32::from(plain.is_some()),
+            int8: Int8Params::zeroed(),
+        };
+        bindings.extend(plain.map(|out| Binding::write(out.clone(), tiling)));
+        if let Some((out, int8)) = int8 {
+            bindings.extend(int8.bind(out, tiling));
+            params.int8 = int8;
+        }
         Ok(Dispatch {
             pipeline: catalog.pipeline(kernel)?,
             bindings,
             params: bytemuck::bytes_of(&params).to_vec(),
-            groups: line(rows.div_ceil(tile_rows)),
+            groups: tiling.grid(),
         })
     }
 
     fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
         self.check()?;
-        let out = match &self.out {
-            Activations::F32(out) => return Ok(vec![self.gpu_f32(catalog, out)?]),
-            Activations::Int8(out) | Activations::Int8x2(out) => out,
-        };
-        let Some(held) = self.held() else {
-            let x = scratch.ok_or_else(|| DeviceError::Usage("rms_norm: no scratch memory".into()))?;
-            let quantise = Quantise { x: x.clone(), out: self.out.clone(), rows: self.rows, dim: self.dim };
-            let mut launches = vec![self.gpu_f32(catalog, x)?];
-            launches.extend(quantise.gpu(catalog, limits, None)?);
-            return Ok(launches);
-        };
-        let bindings = vec![
-            Binding::read(self.x.clone()),
-            Binding::read(self.weight.clone()),
-            Binding::write_any(out.codes.clone()),
-            Binding::write_any(out.scales.clone()),
-            Binding::write_any(out.sums.clone()),
-        ];
-        let row = GpuParams { rows: self.rows as u32, width: self.dim as u32 / 4, eps: self.eps };
-        let params = GpuInt8Params { row, lanes: out.group as u32 / 4 };
-        let name = format!("rms_norm_int8_{held}");
-        Ok(vec![launch(catalog, &name, bindings, &params, by_rows(1, self.rows))?])
+        gpu::launches(self, catalog, limits, scratch)
     }
 
-    /// Rows too long for one launch are normalised there and quantised by a second.
     fn gpu_scratch(&self, _: &GpuLimits) -> usize {
-        match self.out {
-            Activations::Int8(_) if self.held().is_none() => 4 * self.rows * self.dim,
-            _ => 0,
-        }
-    }
-}
-
-fn to_f32(invocation: &mut Invocation<'_>) {
-    let Params { dim, eps, .. } = invocation.params();
-    let (x, weight, mut out) = (invocation.input::<f32>(0), invocation.input(1), invocation.output(2));
-    let isa = Isa::detect();
-    for (row, x) in (0..out.rows()).zip(x.chunks_exact(dim as usize).skip(out.first_row())) {
-        simd::run(isa, Row { x, weight, eps, out: out.row_mut(row) });
+        gpu::scratch(self)
     }
 }
 
@@ -186,19 +190,42 @@ thread_local! {
     static ROW: RefCell<Vec<f32>> = const { RefCell::new(vec![]) };
 }
 
-fn to_int8(invocation: &mut Invocation<'_>) {
-    let Params { dim, eps, group } = invocation.params();
-    let (x, weight) = (invocation.input::<f32>(0), invocation.input(1));
-    let mut codes = invocation.output(2);
-    let (mut scales, mut sums) = (invocation.output(3), invocation.output(4));
+fn kernel(invocation: &mut Invocation<'_>) {
+    let Params { dim, eps, top_k, f32, int8 } = invocation.params();
+    let (dim, top_k) = (dim as usize, top_k as usize);
+    let weight = invocation.input::<f32>(0);
+    let given = if top_k == 0 { invocation.input::<f32>(1) } else { &[] };
+    let mut combined =
+        (top_k > 0).then(|| (invocation.output::<f32>(1), invocation.input(2), invocation.input(3)));
+    let mut next = if top_k == 0 { 2 } else { 4 };
+    let mut plain = (f32 == 1).then(|| invocation.output::<f32>(next));
+    next += f32 as usize;
+    let mut quantised = (int8.terms() > 0).then(|| Int8Tiles::take(invocation, next, int8));
+    let (first, rows) = match (&plain, &quantised) {
+        (Some(out), _) => (out.first_row(), out.rows()),
+        (None, Some(out)) => (out.first_row(), out.rows()),
+        (None, None) => return,
+    };
     let isa = Isa::detect();
-    ROW.with_borrow_mut(|normed| {
-        normed.resize(dim as usize, 0.0);
-        for (row, x) in (0..codes.rows()).zip(x.chunks_exact(dim as usize).skip(codes.first_row())) {
+    ROW.with_borrow_mut(|held| {
+        held.resize(dim, 0.0);
+        for row in 0..rows {
+            let x = match &mut combined {
+                None => &given[(first + row) * dim..][..dim],
+                Some((x, y, weights)) => {
+                    let x = x.row_mut(row);
+                    combine_row(isa, y, weights, first + row, top_k, x);
+                    x
+                }
+            };
+            let normed = match &mut plain {
+                Some(out) => out.row_mut(row),
+                None => &mut held[..],
+            };
             simd::run(isa, Row { x, weight, eps, out: normed });
-            let (codes, scales, sums) = (codes.row_mut(row), scales.row_mut(row), sums.row_mut(row));
-            let quantised = quantise_row(isa, normed, group as usize, Int8RowMut { codes, scales, sums });
-            debug_assert!(quantised.is_ok(), "the dispatch checked the shapes");
+            if let Some(out) = &mut quantised {
+                out.write(row, normed);
+            }
         }
     });
 }

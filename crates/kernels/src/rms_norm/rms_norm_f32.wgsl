@@ -1,27 +1,16 @@
 // out = x / sqrt(mean(x^2) + eps) * weight, row by row.
 // x, out: f32 [rows, dim]; weight: f32 [dim]; dim a multiple of 4, at most 1024 HELD.
-// Launch: a workgroup of 256 a row (`by_rows(1, rows)`). A thread keeps its HELD vectors in registers.
+// Launch: a workgroup of 256 a row (`by_rows(1, rows)`).
 
-const THREADS: u32 = 256u;
-struct Params { rows: u32, cells: u32, eps: f32 } // cells: dim / 4
-var<immediate> p: Params;
-@group(0) @binding(0) var<storage, read> x: array<vec4<f32>>;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let row = row_of(group);
     if (row >= p.rows) { return; }
-    let first = row * p.cells;
-    // Loads are not guarded, so that all are under way at once; what lies beyond the row reads its last vector.
+    let weights = load_weights(local);
     var held: array<vec4<f32>, HELD>;
-    var weights: array<vec4<f32>, HELD>;
-    for (var i = 0u; i < HELD; i++) {
-        let cell = min(i * THREADS + local, p.cells - 1u);
-        held[i] = x[first + cell];
-        weights[i] = weight[cell];
-    }
+    load_rows(row, local, &held);
     var squares = 0.0;
     for (var i = 0u; i < HELD; i++) {
         if (i * THREADS + local < p.cells) { squares += dot(held[i], held[i]); }
@@ -29,6 +18,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let scale = inverseSqrt(workgroup_sum(local, squares) / f32(p.cells * 4u) + p.eps);
     for (var i = 0u; i < HELD; i++) {
         let cell = i * THREADS + local;
-        if (cell < p.cells) { out[first + cell] = held[i] * scale * weights[i]; }
+        if (cell < p.cells) { out[row * p.cells + cell] = held[i] * scale * weights[i]; }
     }
 }

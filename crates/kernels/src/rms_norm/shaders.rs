@@ -1,21 +1,44 @@
 //! GPU kernels of this operation, in every variant.
 
-use super::Source;
-use held::HELD;
+#[path = "variants.rs"]
+mod variants;
 
-#[path = "held.rs"]
-mod held;
+use self::variants::{From, HELD, To, name};
+use super::Source;
 
 pub(crate) fn sources() -> Vec<Source> {
     let common = ["gpu/grid.wgsl", "gpu/sum_256.wgsl"];
     let mut sources =
         vec![Source::new("rms_norm_any", "", &[common[0], common[1], "rms_norm/rms_norm_any.wgsl"])];
-    for held in HELD {
-        let prelude = format!("const HELD: u32 = {held}u;");
-        let to_f32 = [common[0], common[1], "rms_norm/rms_norm_f32.wgsl"];
-        let to_int8 = [common[0], common[1], "gpu/int8.wgsl", "rms_norm/rms_norm_int8.wgsl"];
-        sources.push(Source::new(format!("rms_norm_f32_{held}"), prelude.clone(), &to_f32));
-        sources.push(Source::new(format!("rms_norm_int8_{held}"), prelude, &to_int8));
+    for from in [From::Given, From::Combined] {
+        let rows = match from {
+            From::Given => "rms_norm/rows_given.wgsl",
+            From::Combined => "rms_norm/rows_combined.wgsl",
+        };
+        for to in [To::F32, To::Int8, To::Int8x2, To::Both] {
+            let mut parts = vec![common[0], common[1], "rms_norm/row.wgsl", rows];
+            let keep = match to {
+                To::Both => "rms_norm/keep_f32.wgsl",
+                _ => "rms_norm/keep_nothing.wgsl",
+            };
+            match to {
+                To::F32 => parts.push("rms_norm/rms_norm_f32.wgsl"),
+                _ => parts.extend(["gpu/int8.wgsl", keep, "rms_norm/rms_norm_int8.wgsl"]),
+            }
+            let terms = if to == To::Int8x2 { 2 } else { 1 };
+            // x, the norm's weight, what is written, and then what is added to x.
+            let first = match to {
+                To::F32 => 3,
+                To::Int8 | To::Int8x2 => 5,
+                To::Both => 6,
+            };
+            for held in HELD {
+                let prelude = format!(
+                    "const HELD: u32 = {held}u; const TERMS: u32 = {terms}u; const FIRST: u32 = {first}u;"
+                );
+                sources.push(Source::new(name(from, to, held), prelude, &parts));
+            }
+        }
     }
     sources
 }

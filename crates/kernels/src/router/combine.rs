@@ -42,8 +42,9 @@ struct GpuParams {
 }
 
 impl Combine {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let Self { rows, top_k, dim, .. } = *self;
+        bounds::rule("combine", top_k > 0, || "a row needs at least one result".into())?;
         bounds::holds::<f32>("combine", "y", &self.y, &[rows, top_k, dim])?;
         bounds::holds::<f32>("combine", "weights", &self.weights, &[rows, top_k])?;
         bounds::holds::<f32>("combine", "out", &self.out, &[rows, dim])
@@ -91,11 +92,16 @@ fn kernel(invocation: &mut Invocation<'_>) {
     let Params { top_k } = invocation.params();
     let (y, weights, mut out) =
         (invocation.input::<f32>(0), invocation.input::<f32>(1), invocation.output(2));
-    let (top_k, dim, first) = (top_k as usize, out.cols(), out.first_row());
-    let rows = y.chunks_exact(top_k * dim).zip(weights.chunks_exact(top_k)).skip(first);
-    for (row, (y, weights)) in (0..out.rows()).zip(rows) {
-        simd::run(Isa::detect(), Row { y, weights, out: out.row_mut(row) });
+    let (top_k, first) = (top_k as usize, out.first_row());
+    for row in 0..out.rows() {
+        combine_row(Isa::detect(), y, weights, first + row, top_k, out.row_mut(row));
     }
+}
+
+/// Adds to `out` what the choices of row `row` gave.
+pub(crate) fn combine_row(isa: Isa, y: &[f32], weights: &[f32], row: usize, top_k: usize, out: &mut [f32]) {
+    let (y, weights) = (&y[row * top_k * out.len()..], &weights[row * top_k..][..top_k]);
+    simd::run(isa, Row { y, weights, out });
 }
 
 /// One row.

@@ -11,5 +11,6 @@ mod select;
 mod sort;
 
 pub use combine::Combine;
+pub(crate) use combine::combine_row;
 pub use select::{Normalise, Router, Scores};
 pub use sort::ExpertSort;

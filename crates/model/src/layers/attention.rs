@@ -9,7 +9,7 @@ use bessemer_runtime::Recorder;
 
 use crate::batch::Batch;
 use crate::kv_cache::KvCache;
-use crate::layers::linear::{Fused, Linear, convert};
+use crate::layers::linear::{Fused, Input, Linear, convert};
 use crate::layers::norm::Norm;
 use crate::loader::Loader;
 use crate::{ModelConfig, Result};
@@ -83,15 +83,24 @@ impl Attention {
         })
     }
 
-    /// `x += o(attention(norm(x)))`, and the rows' keys and values go to the cache.
+    /// The norm that comes before everything else.
+    pub(crate) fn norm(&self) -> &Norm {
+        &self.norm
+    }
+
+    /// The activations that it takes.
+    pub(crate) fn input(&self) -> Input {
+        self.qkv.input()
+    }
+
+    /// `x += o(attention(normed))`, and the rows' keys and values go to the cache.
     pub(crate) fn encode(&self, recorder: &mut Recorder<'_>, step: &AttentionStep<'_>) -> Result<()> {
-        let AttentionStep { config, batch, kv, layer, rope_table, x } = *step;
+        let AttentionStep { config, batch, kv, layer, rope_table, normed, x } = *step;
         let ModelConfig { hidden_size, heads, kv_heads, head_dim, .. } = *config;
         let rows = batch.rows;
         let cache = &kv.layers[layer];
 
-        let normed = self.norm.encode(recorder, x, rows, self.qkv.input())?; // [rows, hidden]
-        let qkv = self.qkv.encode(recorder, &normed, rows, hidden_size)?; // [rows, (heads + 2 kv_heads) · head_dim]
+        let qkv = self.qkv.encode(recorder, normed, rows, hidden_size)?; // [rows, (heads + 2 kv_heads) · head_dim]
         let [q, k, v] = qkv.try_into().unwrap_or_else(|_| unreachable!("three parts were loaded"));
 
         let turned = recorder.transient("q", rows * heads * head_dim * 4)?; // [rows, heads · head_dim]
@@ -152,6 +161,8 @@ pub(crate) struct AttentionStep<'a> {
     pub(crate) layer: usize,
     /// Cosines and sines of the rows' positions.
     pub(crate) rope_table: &'a Slice,
+    /// What [`Attention::norm`] made of `x`, as [`Attention::input`] says. [rows, hidden]
+    pub(crate) normed: &'a Activations,
     /// The residual stream, f32 [rows, hidden].
     pub(crate) x: &'a Slice,
 }

@@ -1,18 +1,20 @@
 //! The decoder: embedding, layers, output.
 
 use bessemer_hal::Slice;
+use bessemer_kernels::Activations;
 use bessemer_kernels::gather::GatherRows;
 use bessemer_kernels::linear::{Embedding, Write};
+use bessemer_kernels::rms_norm::NormInput;
 use bessemer_kernels::rope::{RopeTable, inv_freq};
 use bessemer_runtime::Recorder;
 
 use crate::batch::Batch;
 use crate::kv_cache::KvCache;
 use crate::layers::attention::{Attention, AttentionStep};
-use crate::layers::linear::Linear;
+use crate::layers::linear::{Input, Linear, activations};
 use crate::layers::mlp::Mlp;
 use crate::layers::moe::Moe;
-use crate::layers::norm::Norm;
+use crate::layers::norm::{NextNorm, Norm};
 use crate::loader::{Loader, Matrix};
 use crate::{ModelConfig, ModelError, Result};
 
@@ -36,6 +38,34 @@ pub(crate) struct DecoderLayer {
 pub(crate) enum FeedForward {
     Dense(Box<Mlp>),
     Sparse(Box<Moe>),
+}
+
+/// Memory for the rows that layers begin with: they live from layer to layer, and all layers that take the same kind
+/// share it.
+#[derive(Default)]
+struct Rooms(Vec<(Input, Activations)>);
+
+impl Rooms {
+    /// The norm that `layer` begins with, and room for what it makes.
+    fn next_norm<'a>(
+        &mut self,
+        recorder: &mut Recorder<'_>,
+        layer: &'a DecoderLayer,
+        rows: usize,
+        hidden: usize,
+    ) -> Result<NextNorm<'a>> {
+        let input = layer.attention.input();
+        let known = self.0.iter().find(|(kind, _)| *kind == input).map(|(_, room)| room.clone());
+        let out = match known {
+            Some(room) => room,
+            None => {
+                let room = activations(recorder, rows, hidden, input)?;
+                self.0.push((input, room.clone()));
+                room
+            }
+        };
+        Ok(NextNorm { norm: layer.attention.norm(), out })
+    }
 }
 
 impl Decoder {
@@ -102,12 +132,28 @@ impl Decoder {
             rot,
         })?;
 
+        let mut rooms = Rooms::default();
+        let mut next = None;
         for (index, layer) in self.layers.iter().enumerate() {
-            let step = AttentionStep { config, batch, kv, layer: index, rope_table: &rope_table, x: &x };
+            // A layer begins with rows that the one before it has normalised.
+            let normed = match next {
+                Some(NextNorm { out, .. }) => out,
+                None => {
+                    let first = rooms.next_norm(recorder, layer, rows, hidden)?;
+                    first.encode(recorder, NormInput::Given(x.clone()), rows)?;
+                    first.out
+                }
+            };
+            next = match self.layers.get(index + 1) {
+                Some(layer) => Some(rooms.next_norm(recorder, layer, rows, hidden)?),
+                None => None,
+            };
+            let (rope_table, normed) = (&rope_table, &normed);
+            let step = AttentionStep { config, batch, kv, layer: index, rope_table, normed, x: &x };
             recorder.scoped(|recorder| layer.attention.encode(recorder, &step))?;
             recorder.scoped(|recorder| match &layer.feed_forward {
-                FeedForward::Dense(mlp) => mlp.encode(recorder, &x, rows),
-                FeedForward::Sparse(moe) => moe.encode(recorder, &x, rows),
+                FeedForward::Dense(mlp) => mlp.encode(recorder, &x, rows, next.as_ref()),
+                FeedForward::Sparse(moe) => moe.encode(recorder, &x, rows, next.as_ref()),
             })?;
             recorder.end_layer()?;
         }

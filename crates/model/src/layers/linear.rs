@@ -110,8 +110,8 @@ pub(crate) fn input_of(matrix: &Matrix, precision: Precision) -> Input {
     }
 }
 
-/// Fresh activations of the kind that `input` names, written by what `record` records. Norms and gates write f32 or one
-/// term; two terms are made from f32.
+/// Fresh activations of the kind that `input` names, written by the gate that `record` records: gates write f32 or one
+/// term, and two terms are made from f32.
 pub(crate) fn produce(
     recorder: &mut Recorder<'_>,
     rows: usize,

@@ -2,11 +2,12 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::linear::{GateActivation, Gated, Write};
+use bessemer_kernels::rms_norm::NormInput;
 use bessemer_runtime::Recorder;
 
 use crate::Result;
 use crate::layers::linear::{Fused, Linear, produce};
-use crate::layers::norm::Norm;
+use crate::layers::norm::{NextNorm, Norm};
 use crate::loader::Loader;
 
 /// `post_attention_layernorm` and `mlp` of a decoder layer.
@@ -32,8 +33,14 @@ impl Mlp {
         })
     }
 
-    /// `x += down(silu(gate(norm(x))) · up(norm(x)))`.
-    pub(crate) fn encode(&self, recorder: &mut Recorder<'_>, x: &Slice, rows: usize) -> Result<()> {
+    /// `x += down(silu(gate(norm(x))) · up(norm(x)))`, and `next` of that.
+    pub(crate) fn encode(
+        &self,
+        recorder: &mut Recorder<'_>,
+        x: &Slice,
+        rows: usize,
+        next: Option<&NextNorm<'_>>,
+    ) -> Result<()> {
         let normed = self.norm.encode(recorder, x, rows, self.gate_up.input())?; // [rows, hidden]
         let parts = self.gate_up.encode(recorder, &normed, rows, self.hidden)?; // [rows, width] each
         let [gate, up] = parts.try_into().unwrap_or_else(|_| unreachable!("two parts were loaded"));
@@ -47,6 +54,7 @@ impl Mlp {
                 activation: GateActivation::Silu,
             })?)
         })?; // [rows, width]
-        self.down.encode(recorder, &gated, rows, x, Write::Add)
+        self.down.encode(recorder, &gated, rows, x, Write::Add)?;
+        next.map_or(Ok(()), |next| next.encode(recorder, NormInput::Given(x.clone()), rows))
     }
 }

@@ -2,13 +2,14 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::linear::{Experts, GateActivation, Gated, SlotInput, SlotOrder, Write};
+use bessemer_kernels::rms_norm::NormInput;
 use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
 use bessemer_kernels::{Activations, View};
 use bessemer_runtime::Recorder;
 
 use crate::config::MoeConfig;
 use crate::layers::linear::{Input, Linear, convert, input_of, produce};
-use crate::layers::norm::Norm;
+use crate::layers::norm::{NextNorm, Norm};
 use crate::loader::{Loader, Matrix};
 use crate::precision::Precision;
 use crate::{ModelError, Result};
@@ -30,6 +31,19 @@ enum GateUp {
     One(Matrix),
     /// A launch each.
     Each(Matrix, Matrix),
+}
+
+impl GateUp {
+    /// The activations that it takes: f32 when its parts take different ones, which are then made from it.
+    fn input(&self, precision: Precision) -> Input {
+        match self {
+            Self::One(matrix) => input_of(matrix, precision),
+            Self::Each(gate, up) => match (input_of(gate, precision), input_of(up, precision)) {
+                (gate, up) if gate == up => gate,
+                _ => Input::F32,
+            },
+        }
+    }
 }
 
 impl Moe {
@@ -61,13 +75,21 @@ impl Moe {
         })
     }
 
-    /// `x += Σ_j weight_j · expert_j(norm(x))`.
-    pub(crate) fn encode(&self, recorder: &mut Recorder<'_>, x: &Slice, rows: usize) -> Result<()> {
+    /// `x += Σ_j weight_j · expert_j(norm(x))`, and `next` of that.
+    pub(crate) fn encode(
+        &self,
+        recorder: &mut Recorder<'_>,
+        x: &Slice,
+        rows: usize,
+        next: Option<&NextNorm<'_>>,
+    ) -> Result<()> {
         let MoeConfig { experts, top_k, width, .. } = self.config;
-        let normed = self.norm.encode(recorder, x, rows, Input::F32)?; // [rows, hidden]
+        // The router takes f32. [rows, hidden]
+        let (plain, normed) =
+            self.norm.encode_with_f32(recorder, x, rows, self.gate_up.input(self.precision))?;
 
         let scores = recorder.transient("router_scores", rows * experts * 4)?; // [rows, experts]
-        self.gate.encode(recorder, &normed, rows, &scores, Write::Store)?;
+        self.gate.encode(recorder, &Activations::F32(plain), rows, &scores, Write::Store)?;
         let ids = recorder.transient("expert_ids", rows * top_k * 4)?; // [rows, top_k]
         let weights = recorder.transient("expert_weights", rows * top_k * 4)?; // [rows, top_k]
         recorder.record(&Router {
@@ -107,8 +129,11 @@ impl Moe {
                 })?)
             })?; // [slots, width]
         let y = self.experts(recorder, &self.down, &gated, SlotInput::Slot, &routing)?; // [slots, hidden]
-        recorder.record(&Combine { y, weights, out: x.clone(), rows, top_k, dim: self.hidden })?;
-        Ok(())
+        let combine = Combine { y, weights, out: x.clone(), rows, top_k, dim: self.hidden };
+        match next {
+            Some(next) => next.encode(recorder, NormInput::Combined(combine), rows),
+            None => Ok(recorder.record(&combine)?),
+        }
     }
 
     /// The slots by expert, where the products that follow read them.

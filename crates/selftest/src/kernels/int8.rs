@@ -10,6 +10,8 @@ pub(super) struct Codes {
     scales: Both,
     sums: Both,
     group: usize,
+    /// Groups of a row.
+    groups: usize,
 }
 
 /// Rows of codes, read back from one device.
@@ -32,6 +34,7 @@ impl Codes {
             scales: twin.rubbish::<f32>(count / group)?,
             sums: twin.rubbish::<i32>(count / group)?,
             group,
+            groups: dim / group,
         })
     }
 
@@ -62,9 +65,38 @@ impl Codes {
         got.sums_are_right(what)?;
         close_codes(what, &want.codes, &got.codes)
     }
+
+    /// Compares rows of two terms, all finite: what the terms add up to, in units of the first one's scale. Where a value
+    /// lies between two codes the devices may part it differently, but what the second term leaves over is as small.
+    pub(super) fn compare_two_terms(&self, what: &str, twin: &Twin) -> Outcome {
+        let (want, got) = (self.get(twin, Side::Cpu)?, self.get(twin, Side::Device)?);
+        got.sums_are_right(what)?;
+        let firsts = |written: &Written| -> Vec<f32> {
+            written.scales.chunks_exact(2 * self.groups).flat_map(|row| row[..self.groups].to_vec()).collect()
+        };
+        compare(&format!("first scales, {what}"), &firsts(&want), &firsts(&got), SCALE)?;
+        let unit = firsts(&want);
+        let [want, got] = [want, got].map(|written| written.two_terms(self.groups, &unit));
+        // Half a step of the second term, on either side: its scale is half a step of the first over 127.
+        compare(&format!("terms, {what}"), &want, &got, Tolerance::new(1.1 * 0.5 / 127.0, 2e-5))
+    }
 }
 
 impl Written {
+    /// What rows of two terms add up to; `unit` has a value for each group, which its results are divided by.
+    fn two_terms(&self, groups: usize, unit: &[f32]) -> Vec<f32> {
+        let term = |row: usize, column: usize| {
+            let at = row * groups + column / self.group;
+            self.scales[at] * f32::from(self.codes[row * groups * self.group + column])
+        };
+        let rows = self.scales.len() / (2 * groups);
+        let value = |row: usize, column: usize| {
+            let unit = unit[row * groups + column / self.group].max(1e-30);
+            (term(2 * row, column) + term(2 * row + 1, column)) / unit
+        };
+        (0..rows).flat_map(|row| (0..groups * self.group).map(move |column| value(row, column))).collect()
+    }
+
     /// Whether each sum is that of its group's codes.
     pub(super) fn sums_are_right(&self, what: &str) -> Outcome {
         let groups = self.codes.chunks_exact(self.group);

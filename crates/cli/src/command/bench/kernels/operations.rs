@@ -6,7 +6,7 @@ use bessemer_kernels::linear::{
     Encoding, Experts, GateActivation, Gated, LANES, Linear, LinearLayout, LinearShape, ScaleType, SlotInput,
     SlotOrder, Source, Weights, Write, pack,
 };
-use bessemer_kernels::rms_norm::RmsNorm;
+use bessemer_kernels::rms_norm::{NormInput, RmsNorm};
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
 use bessemer_kernels::router::{Combine, Normalise, Router, Scores};
 use bessemer_kernels::sampling::{MAX_LOGPROBS, RowParams, Sample, SampleOut};
@@ -34,7 +34,7 @@ pub enum Operation {
     Gated { dim: usize },
     Router { experts: usize, top_k: usize },
     Experts { name: &'static str, out: usize, inp: usize, token: bool },
-    Combine { top_k: usize, dim: usize },
+    CombineNorm { top_k: usize, dim: usize },
     Sample { vocab: usize },
 }
 
@@ -68,7 +68,7 @@ impl Case {
             Operation::Attention { .. } => "attention",
             Operation::Gated { .. } => "gated",
             Operation::Router { .. } => "router",
-            Operation::Combine { .. } => "combine",
+            Operation::CombineNorm { .. } => "combine_norm",
             Operation::Sample { .. } => "sample",
         }
     }
@@ -83,7 +83,7 @@ impl Case {
             }
             Operation::Router { experts, top_k } => format!("{top_k} of {experts}"),
             Operation::Experts { out, inp, .. } => format!("{TOP_K} of {EXPERTS} × {out} × {inp}"),
-            Operation::Combine { top_k, dim } => format!("{top_k} × {dim}"),
+            Operation::CombineNorm { top_k, dim } => format!("{top_k} × {dim}"),
             Operation::Sample { vocab } => format!("greedy of {vocab}"),
         }
     }
@@ -125,8 +125,9 @@ impl Case {
                     2.0 * slots * out as f64 * inp as f64,
                 )
             }
-            Operation::Combine { top_k, dim } => {
-                (rows * (4 * dim * (top_k + 2)) as f64, 2.0 * rows * (top_k * dim) as f64)
+            Operation::CombineNorm { top_k, dim } => {
+                let moved = (4 * dim * (top_k + 2)) as f64 + int8(dim);
+                (rows * moved, rows * (2 * top_k * dim + 4 * dim) as f64)
             }
             Operation::Sample { vocab } => (rows * 4.0 * vocab as f64, rows * vocab as f64),
         };
@@ -141,9 +142,9 @@ impl Case {
         match self.operation {
             Operation::RmsNorm { dim } => {
                 let op = RmsNorm {
-                    x: bench.room(rows * dim * 4)?,
+                    x: NormInput::Given(bench.room(rows * dim * 4)?),
                     weight: bench.room(dim * 4)?,
-                    out: int8(bench, rows, dim)?,
+                    out: int8(bench, rows, dim)?.into(),
                     rows,
                     dim,
                     eps: 1e-6,
@@ -243,14 +244,22 @@ impl Case {
                     .collect::<anyhow::Result<Vec<_>>>()?;
                 bench.record(&ops, launches(16))
             }
-            Operation::Combine { top_k, dim } => {
-                let op = Combine {
+            Operation::CombineNorm { top_k, dim } => {
+                let combine = Combine {
                     y: bench.room(rows * top_k * dim * 4)?,
                     weights: bench.room(rows * top_k * 4)?,
                     out: bench.room(rows * dim * 4)?,
                     rows,
                     top_k,
                     dim,
+                };
+                let op = RmsNorm {
+                    x: NormInput::Combined(combine),
+                    weight: bench.room(dim * 4)?,
+                    out: int8(bench, rows, dim)?.into(),
+                    rows,
+                    dim,
+                    eps: 1e-6,
                 };
                 bench.record(&[op], launches(1))
             }

@@ -35,7 +35,7 @@ pub fn cases() -> Vec<Case> {
         add(model, Operation::Router { experts: 128, top_k: 8 });
         add(model, Operation::Experts { name: "experts.gate_up", out: 1536, inp: 2048, token: true });
         add(model, Operation::Experts { name: "experts.down", out: 2048, inp: 768, token: false });
-        add(model, Operation::Combine { top_k: 8, dim: 2048 });
+        add(model, Operation::CombineNorm { top_k: 8, dim: 2048 });
         if rows <= 8 {
             add(model, linear("lm_head", 151_936, 2048));
         }
