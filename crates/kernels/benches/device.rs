@@ -9,7 +9,7 @@ use bessemer_hal::cpu::{CpuDevice, CpuOptions};
 use bessemer_hal::{BufferDesc, Device, QueueKind, Slice, Submit};
 use bessemer_kernels::attention::Attention;
 use bessemer_kernels::sampling::{MAX_LOGPROBS, RowParams, Sample, SampleOut};
-use bessemer_kernels::{Catalog, KvType, Op};
+use bessemer_kernels::{Activations, Catalog, KvType, Op};
 
 fn main() {
     let filter: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with("--")).collect();
@@ -117,7 +117,7 @@ impl Bench {
             kv_type,
             cache_rows: blocks * BLOCK,
             block_size: BLOCK,
-            out: self.buffer(&floats(&q)),
+            out: Activations::F32(self.buffer(&floats(&q))),
             row_seq: ids(vec![0; rows]),
             positions: ids((keys - rows..keys).map(|position| position as u32).collect()),
             // Scattered.

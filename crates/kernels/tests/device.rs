@@ -136,6 +136,7 @@ fn attend(threads: usize, kv_type: KvType, chunk: usize) -> Vec<f32> {
             rot: 16,
             layout: RopeLayout::Halves,
         };
+        let mixed = bench.room::<f32>(rows * HEADS * HEAD_DIM);
         let attention = Attention {
             q: rope.q_out.clone(),
             key_cache: key_cache.clone(),
@@ -143,7 +144,7 @@ fn attend(threads: usize, kv_type: KvType, chunk: usize) -> Vec<f32> {
             kv_type,
             cache_rows,
             block_size: 16,
-            out: bench.room::<f32>(rows * HEADS * HEAD_DIM),
+            out: Activations::F32(mixed.clone()),
             row_seq: bench.room::<u32>(rows),
             positions,
             block_tables: block_tables.clone(),
@@ -156,7 +157,7 @@ fn attend(threads: usize, kv_type: KvType, chunk: usize) -> Vec<f32> {
             window: None,
         };
         bench.run(&[&norm, &table, &rope, &attention]);
-        result.extend(bench.get::<f32>(&attention.out));
+        result.extend(bench.get::<f32>(&mixed));
     }
     result
 }
@@ -170,6 +171,51 @@ fn attention_has_the_same_bits_for_every_chunk_and_team() {
             let other = attend(threads, kv_type, chunk);
             assert!(whole.iter().zip(&other).all(|(a, b)| a.to_bits() == b.to_bits()), "{threads} {chunk}");
         }
+    }
+}
+
+/// Each head's columns are quantised by the workgroup that finishes them.
+#[test]
+fn attention_as_int8_is_attention_quantised() {
+    let (rows, heads, kv_heads, head_dim, cache_rows) = (21, 4, 2, 64, 48);
+    let dim = heads * head_dim;
+    for threads in [1, 3] {
+        let bench = Bench::new(threads);
+        let cache = |seed| bench.put(&random(seed, cache_rows * kv_heads * head_dim));
+        let (q, key_cache, value_cache) = (bench.put(&random(1, rows * dim)), cache(2), cache(3));
+        let positions: Vec<u32> = (11..11 + rows as u32).collect();
+        let attention = |out| Attention {
+            q: q.clone(),
+            key_cache: key_cache.clone(),
+            value_cache: value_cache.clone(),
+            kv_type: KvType::F32,
+            cache_rows,
+            block_size: 16,
+            out,
+            row_seq: bench.room::<u32>(rows),
+            positions: bench.put(&positions),
+            block_tables: bench.put(&[2_u32, 0, 1]),
+            blocks_per_seq: 3,
+            rows,
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 0.1,
+            window: None,
+        };
+        let x = bench.room::<f32>(rows * dim);
+        bench.run(&[&attention(Activations::F32(x.clone()))]);
+        for (terms, form) in [(1, Activations::Int8 as fn(_) -> _), (2, Activations::Int8x2)] {
+            let [want, got] = [0, 1].map(|_| int8_room(&bench, terms * rows, dim));
+            bench.run(&[
+                &Quantise { x: x.clone(), out: form(want.clone()), rows, dim },
+                &attention(form(got.clone())),
+            ]);
+            assert_eq!(int8_bits(&bench, &got), int8_bits(&bench, &want), "{terms} terms, {threads} threads");
+        }
+        let narrow = Activations::Int8(QuantisedRows { group: 48, ..int8_room(&bench, rows, dim) });
+        let message = attention(narrow).cpu(&bench.catalog).unwrap_err().to_string();
+        assert!(message.contains("no whole groups of 48"), "{message}");
     }
 }
 
@@ -363,7 +409,7 @@ fn a_cache_in_parts_of_strips_is_refused() {
         kv_type: KvType::F32,
         cache_rows: 48,
         block_size,
-        out: bench.room::<f32>(8),
+        out: Activations::F32(bench.room::<f32>(8)),
         row_seq: bench.room::<u32>(1),
         positions: bench.room::<u32>(1),
         block_tables: bench.room::<u32>(1),

@@ -7,6 +7,9 @@
 //! - In a launch of both (*mixed*), a row that is alone in its sequence is split and the others are tiled: each kernel
 //!   finds its rows by itself, since only the device knows which there are.
 //!
+//! Rows that go out as int8 are quantised by the launch that finishes them, so that decoding has one less to wait for; where
+//! some are tiled, by a launch of its own.
+//!
 //! Stretches and blocks of keys start at fixed positions, so a row's bits depend on the kernel and on nothing beside it.
 
 use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice};
@@ -14,8 +17,9 @@ use bytemuck::{Pod, Zeroable};
 
 use super::Attention;
 use crate::kv::{KvType, STRIP};
+use crate::linear::{Int8Params, Quantise};
 use crate::shaders::launch;
-use crate::{Catalog, bounds};
+use crate::{Activations, Catalog, Op, bounds};
 
 /// Positions of a split.
 const SPLIT: usize = 128;
@@ -32,6 +36,8 @@ const TILED_HEAD_DIM: usize = 256;
 const MATRIX_MEMORY: u32 = 47_696;
 /// Up to so many rows are split whatever their sequences: re-reading keys for each costs less than an idle device.
 const FEW_ROWS: usize = 16;
+/// What offsets into scratch memory are multiples of.
+const ALIGNMENT: usize = 256;
 /// Bytes of partial results at most, unless one row needs more; more rows take turns.
 const MOST_SCRATCH: usize = 128 << 20;
 
@@ -60,6 +66,18 @@ struct Plan {
     slots_at_once: usize,
     /// Query heads that a workgroup of the split kernel takes.
     heads_taken: usize,
+    finish: Finish,
+}
+
+/// How finished rows become what the operation gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    /// They are it: f32.
+    F32,
+    /// The kernel that finishes a row quantises it.
+    Int8,
+    /// They are f32 in scratch memory, and a launch of its own quantises them.
+    Quantise,
 }
 
 impl Plan {
@@ -94,10 +112,31 @@ impl Plan {
             splits,
             slots_at_once: at_once.min(most).clamp(1, slots.max(1)),
             heads_taken: group.div_ceil(shares),
+            finish: match (&op.out, kernels) {
+                (Activations::F32(_), _) => Finish::F32,
+                (_, Kernels::Split) => Finish::Int8,
+                _ => Finish::Quantise,
+            },
         }
     }
 
+    /// Bytes of scratch memory: f32 rows that are still to be quantised, and then partial results.
     fn scratch(&self, op: &Attention) -> usize {
+        self.row_bytes(op).saturating_add(self.partial_bytes(op))
+    }
+
+    /// Bytes of f32 rows, a multiple of what offsets into buffers must be.
+    fn row_bytes(&self, op: &Attention) -> usize {
+        match self.finish {
+            Finish::Quantise => {
+                let elements = op.rows.saturating_mul(op.heads).saturating_mul(op.head_dim);
+                elements.saturating_mul(4).div_ceil(ALIGNMENT).saturating_mul(ALIGNMENT)
+            }
+            Finish::F32 | Finish::Int8 => 0,
+        }
+    }
+
+    fn partial_bytes(&self, op: &Attention) -> usize {
         if self.slots == 0 || self.splits == 1 {
             return 0;
         }
@@ -135,6 +174,8 @@ struct GpuParams {
     heads_taken: u32,
     sums_at: u32,
     split: u32,
+    lanes: u32,
+    terms: u32,
 }
 
 /// Bytes that the launches pass among themselves.
@@ -188,19 +229,41 @@ pub(super) fn launches(
         heads_taken: small(plan.heads_taken),
         sums_at: 0,
         split: small(plan.split),
+        lanes: 0,
+        terms: 0,
+    };
+    // Where rows go when they are finished, and where partial results lie.
+    let room = |at: usize, bytes: usize| {
+        let scratch = scratch.filter(|scratch| scratch.size() >= plan.scratch(op) as u64);
+        let scratch = scratch.ok_or_else(|| {
+            DeviceError::Usage("attention: the scratch memory is smaller than the operation asked for".into())
+        })?;
+        scratch.slice(at as u64, bytes as u64)
+    };
+    let finished: Vec<Slice> = match &op.out {
+        Activations::F32(out) => vec![out.clone()],
+        Activations::Int8(_) | Activations::Int8x2(_) if plan.finish == Finish::Quantise => {
+            vec![room(0, plan.row_bytes(op))?]
+        }
+        Activations::Int8(out) | Activations::Int8x2(out) => {
+            params.lanes = small(out.group / 4);
+            params.terms = small(Int8Params::new(&op.out).terms());
+            vec![out.codes.clone(), out.scales.clone(), out.sums.clone()]
+        }
     };
     let inputs = [&op.q, &op.key_cache, &op.value_cache, &op.row_seq, &op.positions, &op.block_tables];
-    let bindings = |out: &Slice| {
-        let mut bindings: Vec<_> = inputs.iter().map(|&slice| Binding::read(slice.clone())).collect();
-        bindings.push(Binding::write_any(out.clone()));
-        bindings
+    let bindings = |inputs: &[&Slice], out: &[Slice]| -> Vec<Binding> {
+        let read = inputs.iter().map(|&slice| Binding::read(slice.clone()));
+        read.chain(out.iter().map(|slice| Binding::write_any(slice.clone()))).collect()
     };
+    let suffix = if plan.finish == Finish::Int8 { "_int8" } else { "" };
 
     let mut launches = Vec::new();
     if plan.kernels != Kernels::Split {
         let tiles = (op.rows * (op.heads / op.kv_heads)).div_ceil(TILE);
         let groups = [tiles, op.kv_heads, 1];
-        launches.push(launch(catalog, &tiled_name(op, limits), bindings(&op.out), &params, groups)?);
+        let bindings = bindings(&inputs, &finished);
+        launches.push(launch(catalog, &tiled_name(op, limits), bindings, &params, groups)?);
     }
     let shares = (op.heads / op.kv_heads).div_ceil(plan.heads_taken);
     for first in (0..plan.slots).step_by(plan.slots_at_once) {
@@ -210,23 +273,23 @@ pub(super) fn launches(
         let groups = [plan.splits, op.kv_heads * shares, slots];
         let name = split_name(op, plan.heads_taken, limits);
         if plan.splits == 1 {
-            launches.push(launch(catalog, &name, bindings(&op.out), &params, groups)?);
+            let (name, bindings) = (name + suffix, bindings(&inputs, &finished));
+            launches.push(launch(catalog, &name, bindings, &params, groups)?);
             continue;
         }
-        let scratch =
-            scratch.filter(|scratch| scratch.size() >= plan.scratch(op) as u64).ok_or_else(|| {
-                DeviceError::Usage(
-                    "attention: the scratch memory is smaller than the operation asked for".into(),
-                )
-            })?;
-        launches.push(launch(catalog, &name, bindings(scratch), &params, groups)?);
-        let merged = vec![
-            Binding::read(scratch.clone()),
-            Binding::read(op.row_seq.clone()),
-            Binding::read(op.positions.clone()),
-            Binding::write_any(op.out.clone()),
-        ];
-        launches.push(launch(catalog, "attention_merge", merged, &params, [op.heads, slots, 1])?);
+        let partials = room(plan.row_bytes(op), plan.partial_bytes(op))?;
+        let split = bindings(&inputs, std::slice::from_ref(&partials));
+        launches.push(launch(catalog, &name, split, &params, groups)?);
+        let (name, merged) = (
+            format!("attention_merge{suffix}"),
+            bindings(&[&partials, &op.row_seq, &op.positions], &finished),
+        );
+        launches.push(launch(catalog, &name, merged, &params, [op.heads, slots, 1])?);
+    }
+    if let (Finish::Quantise, [x]) = (plan.finish, finished.as_slice()) {
+        let quantise =
+            Quantise { x: x.clone(), out: op.out.clone(), rows: op.rows, dim: op.heads * op.head_dim };
+        launches.extend(quantise.gpu(catalog, limits, None)?);
     }
     Ok(launches)
 }
@@ -284,6 +347,8 @@ mod tests {
     use bessemer_hal::cpu::{CpuDevice, CpuOptions};
     use bessemer_hal::{BufferDesc, Device};
 
+    use crate::QuantisedRows;
+
     use super::*;
 
     const LIMITS: GpuLimits = GpuLimits {
@@ -308,7 +373,7 @@ mod tests {
             kv_type: KvType::F16,
             cache_rows: 16,
             block_size: 16,
-            out: slice.clone(),
+            out: Activations::F32(slice.clone()),
             row_seq: slice.clone(),
             positions: slice.clone(),
             block_tables: slice,
@@ -366,6 +431,21 @@ mod tests {
     }
 
     #[test]
+    fn int8_rows_wait_in_scratch_where_some_are_tiled() {
+        let f32 = op(1, 4096);
+        let Activations::F32(slice) = &f32.out else { unreachable!() };
+        let (codes, scales, sums) = (slice.clone(), slice.clone(), slice.clone());
+        let out = Activations::Int8(QuantisedRows { codes, scales, sums, group: 64 });
+        let plan = |rows, seqs| Plan::new(&Attention { out: out.clone(), ..op(rows, 4096) }, seqs, &LIMITS);
+        assert_eq!((plan(1, 1).finish, plan(64, 1).finish), (Finish::Int8, Finish::Quantise));
+        assert_eq!(plan(1, 1).scratch(&f32), Plan::new(&f32, 1, &LIMITS).scratch(&f32));
+        assert_eq!(plan(64, 1).scratch(&op(64, 4096)), 64 * 28 * 128 * 4);
+        let mixed = plan(512 + 30, 31);
+        assert_eq!(mixed.row_bytes(&op(542, 4096)) % ALIGNMENT, 0);
+        assert!(mixed.scratch(&op(542, 4096)) > 542 * 28 * 128 * 4);
+    }
+
+    #[test]
     fn heads_that_share_a_key_head_are_shared_evenly() {
         let taken = |heads| Plan::new(&Attention { heads, ..op(1, 4096) }, 1, &LIMITS).heads_taken;
         assert_eq!([4, 28, 32, 36, 48, 256].map(taken), [1, 7, 8, 5, 6, 8]);
@@ -383,6 +463,9 @@ mod tests {
                         continue;
                     }
                     let mut names: Vec<_> = (1..=SPLIT_HEADS).map(|n| split_name(&op, n, limits)).collect();
+                    if Attention::quantises(head_dim, 32) {
+                        names.extend(names.clone().into_iter().map(|name| name + "_int8"));
+                    }
                     if head_dim <= TILED_HEAD_DIM {
                         names.push(tiled_name(&op, limits));
                     }

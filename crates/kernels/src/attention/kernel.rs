@@ -11,6 +11,7 @@ use super::Params;
 use super::block::{KEYS, Paged, Strips, widen_keys, widen_values};
 use super::multiply::{ROWS, mix, scores};
 use crate::kv::{KvElement, STRIP};
+use crate::linear::Int8Tiles;
 use crate::simd::{self, Simd, Task, padded};
 use crate::{Isa, Kernel};
 
@@ -37,12 +38,63 @@ fn kernel<E: KvElement>(invocation: &mut Invocation<'_>) {
         positions: invocation.input(4),
         block_tables: invocation.input(5),
     };
-    let (params, mut out) = (invocation.params(), invocation.output(6));
+    let params: Params = invocation.params();
+    let mut out = match params.int8.terms() {
+        0 => Out::F32(invocation.output(6)),
+        _ => Out::Int8(Int8Tiles::take(invocation, 6, params.int8), Vec::new()),
+    };
     attend(Isa::detect(), params, inputs, &mut out);
 }
 
-/// One tile: some rows, and the query heads of one key head.
-pub(super) fn attend<E: KvElement>(isa: Isa, params: Params, inputs: Inputs<'_, E>, out: &mut Tile<'_, f32>) {
+/// A tile of the result: some rows, and the query heads of one key head.
+pub(super) enum Out<'a> {
+    F32(Tile<'a, f32>),
+    /// Beside it the row at work.
+    Int8(Int8Tiles<'a>, Vec<f32>),
+}
+
+impl Out<'_> {
+    fn rows(&self) -> usize {
+        match self {
+            Self::F32(tile) => tile.rows(),
+            Self::Int8(tiles, _) => tiles.rows(),
+        }
+    }
+
+    fn first_row(&self) -> usize {
+        match self {
+            Self::F32(tile) => tile.first_row(),
+            Self::Int8(tiles, _) => tiles.first_row(),
+        }
+    }
+
+    fn first_col(&self) -> usize {
+        match self {
+            Self::F32(tile) => tile.first_col(),
+            Self::Int8(tiles, _) => tiles.first_col(),
+        }
+    }
+
+    /// Where row `row` of the tile is to be put, before [`Out::done`].
+    fn row_mut(&mut self, row: usize) -> &mut [f32] {
+        match self {
+            Self::F32(tile) => tile.row_mut(row),
+            Self::Int8(tiles, at_work) => {
+                at_work.resize(tiles.cols(), 0.0);
+                at_work
+            }
+        }
+    }
+
+    fn done(&mut self, row: usize) {
+        if let Self::Int8(tiles, at_work) = self {
+            tiles.write(row, at_work);
+        }
+    }
+}
+
+/// One tile.
+pub(super) fn attend<E: KvElement>(isa: Isa, params: Params, inputs: Inputs<'_, E>, out: &mut Out<'_>) {
     SCRATCH.with_borrow_mut(|scratch| {
         let mut row = 0;
         while row < out.rows() {
@@ -84,7 +136,7 @@ struct Run<'a, 'b, 'c, E> {
     params: Params,
     inputs: Inputs<'a, E>,
     scratch: &'b mut Vec<Line>,
-    out: &'b mut Tile<'c, f32>,
+    out: &'b mut Out<'c>,
     /// The first row of the tile.
     row: usize,
     count: usize,
@@ -186,6 +238,7 @@ impl<E: KvElement> Task for Run<'_, '_, '_, E> {
                     s.store(to, s.add(s.mul(s.load(sum, 0.0), factor), s.splat(0.0)));
                 }
             }
+            out.done(row + i);
         }
     }
 }

@@ -1,11 +1,10 @@
 // The second of two launches: one row and head from the partial results of its splits.
-// partials: see the first launch; out: f32 [rows, heads, head_dim].
+// partials: see `out_f32.wgsl`; what goes out, see there or `out_int8.wgsl`.
 // Launch: (heads, slots) workgroups of 256: eight groups of 32 threads take every eighth split each.
 
 @group(0) @binding(0) var<storage, read> partials: array<vec4<f32>>;
 @group(0) @binding(1) var<storage, read> row_seq: array<u32>;
 @group(0) @binding(2) var<storage, read> positions: array<u32>;
-@group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
 const THREADS: u32 = 256u;
 const SLICES: u32 = 8u;
@@ -34,7 +33,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     // The first loads need not wait for the row's position: what is beyond its splits is read in vain.
     var parts: array<vec2<f32>, AHEAD>;
     var values: array<vec4<f32>, AHEAD>;
-    let mine = part(first + min(local, p.splits - 1u)).x;
+    let own = part(first + min(local, p.splits - 1u)).x;
     for (var i = 0u; i < AHEAD; i++) {
         let split = slice + i * SLICES;
         let at = first + select(0u, split, split < p.splits);
@@ -48,7 +47,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let count = max((end + p.split - 1u) / p.split, start / p.split + 1u) - start / p.split;
 
     // The largest score of all splits.
-    var most = select(NO_KEY_YET, mine, local < count);
+    var most = select(NO_KEY_YET, own, local < count);
     for (var split = local + THREADS; split < count; split += THREADS) { most = max(most, part(first + split).x); }
     lane_maxima[local / 4u][local % 4u] = most;
     workgroupBarrier();
@@ -87,18 +86,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         if (lane == 0u) { totals[slice] = total; }
         sums[local] = sum;
         workgroupBarrier();
-        if (local < 32u) {
+        let mine = local < 32u;
+        if (mine) {
             total = 0.0;
             sum = vec4(0.0);
             for (var i = 0u; i < SLICES; i++) {
                 total += totals[i];
                 sum += sums[i * 32u + local];
             }
-            // Adding 0 makes -0 the same as 0.
-            sum = sum * select(0.0, 1.0 / total, total > 0.0) + 0.0;
-            for (var i = 0u; i < 4u; i++) {
-                if (d + i < p.head_dim) { out[(row * p.heads + wg.x) * p.head_dim + d + i] = sum[i]; }
-            }
         }
+        put_row(row, wg.x, d, local, mine && d < p.head_dim, averaged(sum, total));
     }
 }

@@ -31,7 +31,8 @@ use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling};
 use bytemuck::{Pod, Zeroable};
 
 use crate::kv::KvType;
-use crate::{Catalog, Op, bounds};
+use crate::linear::{Int8Params, check_int8};
+use crate::{Activations, Catalog, Op, bounds};
 
 /// `out = softmax(q · keysᵀ · scale) · values`, for each row and head.
 ///
@@ -50,8 +51,8 @@ pub struct Attention {
     pub cache_rows: usize,
     /// Positions of a block, a multiple of [`STRIP`](crate::kv::STRIP): block `b` is the cache's rows `b * block_size..(b + 1) * block_size`.
     pub block_size: usize,
-    /// f32 `[rows, heads * head_dim]`.
-    pub out: Slice,
+    /// `[rows, heads * head_dim]`. Int8 groups must divide `head_dim`: see [`Attention::quantises`].
+    pub out: Activations,
     /// u32 `[rows]`: the sequence of a row, an index into `block_tables`.
     pub row_seq: Slice,
     /// u32 `[rows]`: the position of a row.
@@ -85,9 +86,16 @@ struct Params {
     scale: f32,
     /// `u32::MAX`: none.
     window: u32,
+    /// Of rows that go out as int8.
+    int8: Int8Params,
 }
 
 impl Attention {
+    /// Whether heads of `head_dim` columns can go out as int8 in groups of `group`: a head is made of whole groups.
+    pub fn quantises(head_dim: usize, group: usize) -> bool {
+        group > 0 && head_dim.is_multiple_of(group)
+    }
+
     fn check(&self) -> Result<()> {
         let Self { rows, heads, kv_heads, head_dim, cache_rows, block_size, blocks_per_seq, .. } = *self;
         let op = "attention";
@@ -100,7 +108,18 @@ impl Attention {
         bounds::strips(op, "block_size", block_size)?;
         bounds::strips(op, "cache_rows", cache_rows)?;
         bounds::holds::<f32>(op, "q", &self.q, &[rows, heads, head_dim])?;
-        bounds::holds::<f32>(op, "out", &self.out, &[rows, heads, head_dim])?;
+        match &self.out {
+            Activations::F32(out) => bounds::holds::<f32>(op, "out", out, &[rows, heads, head_dim])?,
+            Activations::Int8(out) | Activations::Int8x2(out) => {
+                bounds::rule(op, Self::quantises(head_dim, out.group), || {
+                    format!(
+                        "heads of {head_dim} are no whole groups of {}: take f32 and quantise that",
+                        out.group
+                    )
+                })?;
+                check_int8(op, out, rows * Int8Params::new(&self.out).terms(), heads * head_dim)?;
+            }
+        }
         let cache_bytes = [cache_rows, kv_heads, head_dim, self.kv_type.size()];
         bounds::holds::<u8>(op, "key_cache", &self.key_cache, &cache_bytes)?;
         bounds::holds::<u8>(op, "value_cache", &self.value_cache, &cache_bytes)?;
@@ -137,24 +156,31 @@ impl Op for Attention {
             blocks_per_seq: blocks_per_seq as u32,
             scale: self.scale,
             window: self.window.map_or(u32::MAX, |window| window.min(u32::MAX as usize) as u32),
+            int8: Int8Params::new(&self.out),
         };
         // Only the rows that the operation names: the kernel takes the slice's end for the cache's.
         let row_bytes = (kv_heads * head_dim * self.kv_type.size()) as u64;
         let cache = |slice: &Slice| slice.slice(0, cache_rows as u64 * row_bytes).map(Binding::read);
+        let mut bindings = vec![
+            Binding::read(self.q.clone()),
+            cache(&self.key_cache)?,
+            cache(&self.value_cache)?,
+            Binding::read(self.row_seq.clone()),
+            Binding::read(self.positions.clone()),
+            Binding::read(self.block_tables.clone()),
+        ];
+        match &self.out {
+            Activations::F32(out) => bindings.push(Binding::write(out.clone(), tiling)),
+            Activations::Int8(out) | Activations::Int8x2(out) => {
+                bindings.extend(params.int8.bind(out, tiling));
+            }
+        }
         Ok(Dispatch {
             pipeline: catalog.pipeline(match self.kv_type {
                 KvType::F32 => &kernel::F32,
                 KvType::F16 => &kernel::F16,
             })?,
-            bindings: vec![
-                Binding::read(self.q.clone()),
-                cache(&self.key_cache)?,
-                cache(&self.value_cache)?,
-                Binding::read(self.row_seq.clone()),
-                Binding::read(self.positions.clone()),
-                Binding::read(self.block_tables.clone()),
-                Binding::write(self.out.clone(), tiling),
-            ],
+            bindings,
             params: bytemuck::bytes_of(&params).to_vec(),
             groups: tiling.grid(),
         })

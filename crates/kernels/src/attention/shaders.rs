@@ -5,11 +5,15 @@ use bessemer_wgsl::Languages;
 use super::Source;
 
 pub(crate) fn sources() -> Vec<Source> {
-    let mut sources = vec![Source::new(
-        "attention_merge",
-        "",
-        &["attention/sight.wgsl", "attention/slot.wgsl", "attention/merge.wgsl"],
-    )];
+    let mut sources = vec![];
+    for to in [F32, INT8] {
+        sources.push(Source::new(
+            format!("attention_merge{}", to.suffix),
+            "const OUT: u32 = 3u; const EXACT: bool = false; const CELLS: u32 = 256u; \
+             fn head_dim() -> u32 { return p.head_dim; }",
+            &to.parts(&["attention/sight.wgsl", "attention/slot.wgsl"], "attention/merge.wgsl"),
+        ));
+    }
     for (kv, fours, even, odd) in [
         ("f16", "attention/fours_f16.wgsl", "attention/values_even.wgsl", "attention/values_odd_f16.wgsl"),
         ("f32", "attention/fours_f32.wgsl", "attention/values_even.wgsl", "attention/values_odd_f32.wgsl"),
@@ -25,21 +29,22 @@ pub(crate) fn sources() -> Vec<Source> {
             let chunk = if width == "64" { 64 } else { 128 };
             for heads in [2, 4, 8] {
                 let wide = std::cmp::min(heads, 4);
-                sources.push(Source::new(
-                    format!("attention_split_{kv}_{width}_{heads}"),
-                    format!(
-                        "const HEADS: u32 = {heads}u; const WIDTH: u32 = {wide}u; alias Heads = vec{wide}<f32>; \
-                         const CHUNK: u32 = {chunk}u; const EXACT: bool = {exact}; {head_dim}"
-                    ),
-                    &[
-                        "attention/sight.wgsl",
-                        "attention/paged.wgsl",
-                        fours,
-                        values,
-                        "attention/slot.wgsl",
-                        "attention/split.wgsl",
-                    ],
-                ));
+                let prelude = format!(
+                    "const HEADS: u32 = {heads}u; const WIDTH: u32 = {wide}u; alias Heads = vec{wide}<f32>; \
+                     const CHUNK: u32 = {chunk}u; const EXACT: bool = {exact}; const OUT: u32 = 6u; {head_dim}"
+                );
+                let inputs =
+                    ["attention/sight.wgsl", "attention/paged.wgsl", fours, values, "attention/slot.wgsl"];
+                for to in [F32, INT8] {
+                    // Groups of int8 rows have whole fours.
+                    if width != "odd" || to.suffix.is_empty() {
+                        sources.push(Source::new(
+                            format!("attention_split_{kv}_{width}_{heads}{}", to.suffix),
+                            prelude.clone(),
+                            &to.parts(&inputs, "attention/split.wgsl"),
+                        ));
+                    }
+                }
             }
             for blocks in [1, 2, 4] {
                 if exact && blocks * 64 != chunk {
@@ -54,8 +59,10 @@ pub(crate) fn sources() -> Vec<Source> {
         }
     }
     for head_dim in [64, 128] {
-        let prelude =
-            format!("enable f16; enable wgpu_cooperative_matrix; const HEAD_DIM: u32 = {head_dim}u;");
+        let prelude = format!(
+            "enable f16; enable wgpu_cooperative_matrix; const HEAD_DIM: u32 = {head_dim}u; const OUT: u32 = 6u; \
+             const EXACT: bool = true; fn head_dim() -> u32 {{ return HEAD_DIM; }}"
+        );
         let matrix = |form: &str, parts: &[&'static str]| Source {
             languages: Languages::Spirv,
             subgroup_size: Some(32),
@@ -63,10 +70,36 @@ pub(crate) fn sources() -> Vec<Source> {
         };
         let inputs = ["attention/sight.wgsl", "attention/paged.wgsl"];
         sources.push(matrix("tiled", &[inputs[0], inputs[1], "attention/tiled_matrix.wgsl"]));
-        sources.push(matrix(
-            "split",
-            &[inputs[0], inputs[1], "attention/slot.wgsl", "attention/split_matrix.wgsl"],
-        ));
+        for to in [F32, IN_SCORES] {
+            let mut split = matrix(
+                "split",
+                &to.parts(&[inputs[0], inputs[1], "attention/slot.wgsl"], "attention/split_matrix.wgsl"),
+            );
+            split.name.push_str(to.suffix);
+            sources.push(split);
+        }
     }
     sources
+}
+
+/// How finished rows go out.
+struct To {
+    /// Of the kernel's name.
+    suffix: &'static str,
+    parts: &'static [&'static str],
+}
+
+const F32: To = To { suffix: "", parts: &["attention/out_f32.wgsl"] };
+const INT8: To =
+    To { suffix: "_int8", parts: &["gpu/int8.wgsl", "gpu/int8_groups.wgsl", "attention/out_int8.wgsl"] };
+const IN_SCORES: To = To {
+    suffix: "_int8",
+    parts: &["gpu/int8.wgsl", "attention/groups_in_scores.wgsl", "attention/out_int8.wgsl"],
+};
+
+impl To {
+    /// The parts of a kernel, whose `main` comes last.
+    fn parts(&self, inputs: &[&'static str], main: &'static str) -> Vec<&'static str> {
+        [inputs, self.parts, &[main]].concat()
+    }
 }

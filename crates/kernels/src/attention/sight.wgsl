@@ -28,6 +28,9 @@ struct Params {
     sums_at: u32,
     // Split kernels: positions of a split.
     split: u32,
+    // Int8 rows: fours that share a scale, and rows of codes that make a row.
+    lanes: u32,
+    terms: u32,
 }
 var<immediate> p: Params;
 
@@ -37,6 +40,11 @@ const NOWHERE: u32 = 0xffffffffu;
 const NO_KEY_YET: f32 = -1e30;
 // The score of a key that a row does not see: its weight is exactly 0.
 const UNSEEN: f32 = -3e38;
+
+// What the weighted values of all keys are for a sum of weights. Adding 0 makes -0 the same as 0.
+fn averaged(sum: vec4<f32>, total: f32) -> vec4<f32> {
+    return sum * select(0.0, 1.0 / total, total > 0.0) + 0.0;
+}
 
 // Weighted values of a split are this far apart in the partial results.
 fn partial_pitch() -> u32 { return (p.head_dim + 3u) & ~3u; }

@@ -1,16 +1,13 @@
 // Attention of one row over one split of its keys: the first of two launches, or the only one when there is one split.
 // Splits start at multiples of SPLIT positions, so that a row's bits do not depend on what else is in the launch.
-// out: with one split f32 [rows, heads, head_dim]; otherwise partial results, (largest score, sum of weights) as f32
-// [slots, heads, splits, 2] and, from sums_at on, weighted values f32 [slots, heads, splits, partial_pitch()]. A slot is
-// a row, or a sequence when the launch is mixed.
+// What goes out, with one split or several: see `out_f32.wgsl` and `out_int8.wgsl`.
 // Launch: (splits, kv_heads * workgroups of a key head, slots) workgroups of 256. A workgroup takes heads_taken query
 // heads of one key head, so that keys and values are read once for all of them.
 // Prelude: HEADS (2, 4 or 8: heads at most), Heads (a vector of WIDTH of them), CHUNK (64 or 128: features at a time),
 // EXACT (CHUNK divides the head), head_dim().
 
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
-
 const THREADS: u32 = 256u;
+const CELLS: u32 = THREADS;
 // Positions of a split.
 const SPLIT: u32 = 128u;
 const SPLIT_STRIPS: u32 = SPLIT / STRIP;
@@ -191,23 +188,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
                 }
             }
         }
-        if (value_head < head_count) {
-            let d = chunk + four * 4u;
-            var to = (row * p.heads + query_head + value_head) * head_dim() + d;
-            if (p.splits > 1u) {
-                let partial = (wg.z * p.heads + query_head + value_head) * p.splits + wg.x;
-                to = p.sums_at + partial * partial_pitch() + d;
-                if (d == 0u) {
-                    out[2u * partial] = maxima[value_head];
-                    out[2u * partial + 1u] = totals[value_head];
-                }
-            } else {
-                // Adding 0 makes -0 the same as 0.
-                sum = sum * select(0.0, 1.0 / totals[value_head], totals[value_head] > 0.0) + 0.0;
-            }
-            for (var i = 0u; i < 4u; i++) {
-                if (EXACT || d + i < head_dim()) { out[to + i] = sum[i]; }
-            }
+        let d = chunk + four * 4u;
+        let live = value_head < head_count && (EXACT || d < head_dim());
+        if (!SPLITS_JOIN || p.splits == 1u) {
+            let total = totals[min(value_head, HEADS - 1u)];
+            put_row(row, query_head + value_head, d, local, live, averaged(sum, total));
+        } else if (live) {
+            let partial = (wg.z * p.heads + query_head + value_head) * p.splits + wg.x;
+            if (d == 0u) { put_weights(partial, maxima[value_head], totals[value_head]); }
+            put_values(partial, d, sum);
         }
     }
 }

@@ -5,7 +5,7 @@
 // A split is taken in steps. In each, a subgroup multiplies queries by the keys of its strips; then it has a head or two
 // for the softmax; then it multiplies weights by the values of sixteen features. Values are on their way while scores
 // are made, and the next step's keys while values are multiplied.
-// out: as split.wgsl has it.
+// What goes out: as split.wgsl has it.
 // Launch: (splits, kv_heads * workgroups of a key head, slots) workgroups of 2 * HEAD_DIM, in subgroups of 32.
 // Prelude: HEAD_DIM (64 or 128).
 
@@ -13,7 +13,6 @@
 alias Strip = array<array<vec4<f16>, 32>, LOADS>;
 @group(0) @binding(1) var<storage, read> keys: array<Strip>;
 @group(0) @binding(2) var<storage, read> values: array<Strip>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 alias Left = coop_mat16x16<f16, A>;
 alias Right = coop_mat16x16<f16, B>;
@@ -170,27 +169,20 @@ fn attend(row: u32, position: u32, begin: u32, wg: vec3<u32>, subgroup: u32, lan
         sums = fma(sums, vec4(memory.factors[head]), value);
     }
 
-    if (p.splits > 1u) {
+    if (!SPLITS_JOIN || p.splits == 1u) {
+        // What the last step left in memory has been read by all before it is written again.
+        workgroupBarrier();
+        let at = head * FOURS + four;
+        put_row(row, query_head + head, four * 4u, at, head < head_count, averaged(sums, memory.totals[head]));
+    } else {
         let first_partial = (wg.z * p.heads + query_head) * p.splits + wg.x;
         for (var s = 0u; s < EACH; s++) {
             let mine = subgroup * EACH + s;
             if (lane == 0u && mine < head_count) {
-                let partial = first_partial + mine * p.splits;
-                out[2u * partial] = largest[s];
-                out[2u * partial + 1u] = totals[s];
+                put_weights(first_partial + mine * p.splits, largest[s], totals[s]);
             }
         }
-    }
-    if (head < head_count) {
-        var to = (row * p.heads + query_head + head) * HEAD_DIM + four * 4u;
-        if (p.splits > 1u) {
-            let partial = (wg.z * p.heads + query_head + head) * p.splits + wg.x;
-            to = p.sums_at + partial * HEAD_DIM + four * 4u;
-        } else {
-            // Adding 0 makes -0 the same as 0.
-            sums = sums * select(0.0, 1.0 / memory.totals[head], memory.totals[head] > 0.0) + 0.0;
-        }
-        for (var i = 0u; i < 4u; i++) { out[to + i] = sums[i]; }
+        if (head < head_count) { put_values(first_partial + head * p.splits, four * 4u, sums); }
     }
 }
 

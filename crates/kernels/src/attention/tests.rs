@@ -3,7 +3,7 @@
 use bessemer_hal::cpu::Tile;
 use half::f16;
 
-use super::kernel::{Inputs, attend};
+use super::kernel::{Inputs, Out, attend};
 use super::{Params, tile_rows};
 use crate::Isa;
 use crate::golden::{Golden, Random};
@@ -107,6 +107,7 @@ impl Case {
             blocks_per_seq: self.blocks_per_seq as u32,
             scale: self.scale,
             window: self.window.map_or(u32::MAX, |window| window as u32),
+            int8: bytemuck::Zeroable::zeroed(),
         };
         let cols = self.heads * self.head_dim;
         let mut out = vec![f32::NAN; rows.len() * cols];
@@ -124,8 +125,8 @@ impl Case {
                     positions: &positions,
                     block_tables: &self.tables,
                 };
-                let mut tile = Tile::from_slice(out, cols, head * width..(head + 1) * width);
-                attend(isa, params, inputs, &mut tile);
+                let tile = Tile::from_slice(out, cols, head * width..(head + 1) * width);
+                attend(isa, params, inputs, &mut Out::F32(tile));
             }
         }
         out

@@ -85,6 +85,16 @@ impl<'a> Int8Tiles<'a> {
         self.codes.first_row() / self.terms
     }
 
+    /// The column that the tile starts at.
+    pub(crate) fn first_col(&self) -> usize {
+        self.codes.first_col()
+    }
+
+    /// Columns of the tile.
+    pub(crate) fn cols(&self) -> usize {
+        self.codes.cols()
+    }
+
     /// Writes row `row` of the tile.
     pub(crate) fn write(&mut self, row: usize, x: &[f32]) {
         let first = row * self.terms;

@@ -23,7 +23,12 @@ pub(crate) fn sources() -> Vec<Source> {
             };
             match to {
                 To::F32 => parts.push("rms_norm/rms_norm_f32.wgsl"),
-                _ => parts.extend(["gpu/int8.wgsl", keep, "rms_norm/rms_norm_int8.wgsl"]),
+                _ => parts.extend([
+                    "gpu/int8.wgsl",
+                    "gpu/int8_groups.wgsl",
+                    keep,
+                    "rms_norm/rms_norm_int8.wgsl",
+                ]),
             }
             let terms = if to == To::Int8x2 { 2 } else { 1 };
             // x, the norm's weight, what is written, and then what is added to x.

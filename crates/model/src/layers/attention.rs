@@ -9,7 +9,7 @@ use bessemer_runtime::Recorder;
 
 use crate::batch::Batch;
 use crate::kv_cache::KvCache;
-use crate::layers::linear::{Fused, Input, Linear, convert};
+use crate::layers::linear::{Fused, Input, Linear, activations, convert};
 use crate::layers::norm::Norm;
 use crate::loader::Loader;
 use crate::{ModelConfig, Result};
@@ -126,7 +126,12 @@ impl Attention {
             layout: RopeLayout::Halves,
         })?;
 
-        let mixed = recorder.transient("attention", rows * heads * head_dim * 4)?; // [rows, heads · head_dim]
+        // As the output projection takes it, where heads are whole groups. [rows, heads · head_dim]
+        let direct = match self.o.input() {
+            Input::Int8 { group, .. } if !AttentionOp::quantises(head_dim, group) => Input::F32,
+            input => input,
+        };
+        let mixed = activations(recorder, rows, heads * head_dim, direct)?;
         recorder.record(&AttentionOp {
             q: turned,
             key_cache: cache.keys.clone(),
@@ -147,7 +152,7 @@ impl Attention {
             window: self.window,
         })?;
 
-        let mixed = convert(recorder, &Activations::F32(mixed), rows, heads * head_dim, self.o.input())?;
+        let mixed = convert(recorder, &mixed, rows, heads * head_dim, self.o.input())?;
         self.o.encode(recorder, &mixed, rows, x, Write::Add)
     }
 }

@@ -1,11 +1,12 @@
 //! Attention over a paged cache: every kernel of it, over caches in which only what a row may see is a number.
 
-use bessemer_kernels::KvType;
 use bessemer_kernels::attention::Attention;
 use bessemer_kernels::kv::STRIP;
+use bessemer_kernels::{Activations, KvType};
 use half::f16;
 use rand::{Rng, rngs::SmallRng};
 
+use super::int8::Codes;
 use crate::{Both, Check, Failure, Outcome, Side, Tolerance, Twin, compare, data, equal};
 
 pub(super) const CHECKS: &[Check] = &[
@@ -14,6 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "rows_and_chunks_together", run: rows_and_chunks_together },
     Check { name: "heads_of_any_width", run: heads_of_any_width },
     Check { name: "blocks_outside_the_cache", run: blocks_outside_the_cache },
+    Check { name: "rows_as_int8", run: rows_as_int8 },
     Check { name: "nothing_beside_a_row_changes_its_bits", run: nothing_beside_a_row_changes_its_bits },
 ];
 
@@ -128,6 +130,12 @@ impl Case {
 
     /// What both devices compute.
     fn run(&self, twin: &Twin) -> Result<(Vec<f32>, Vec<f32>), Failure> {
+        let out = twin.rubbish::<f32>(self.q.len())?;
+        self.run_into(twin, |side| Activations::F32(out.on(side)))?;
+        Ok((twin.get(Side::Cpu, &out)?, twin.get(Side::Device, &out)?))
+    }
+
+    fn run_into(&self, twin: &Twin, out: impl Fn(Side) -> Activations) -> Outcome {
         let each = |f: fn(usize, Chunk, usize) -> usize| -> Vec<u32> {
             let rows = self.chunks.iter().enumerate();
             rows.flat_map(|(seq, &chunk)| (0..chunk.rows).map(move |row| f(seq, chunk, row) as u32)).collect()
@@ -136,7 +144,6 @@ impl Case {
         let positions = twin.put(&each(|_, chunk, row| chunk.position + row))?;
         let (tables, q) = (twin.put(&self.tables)?, twin.put(&self.q)?);
         let (keys, values) = (self.cache(twin, &self.keys)?, self.cache(twin, &self.values)?);
-        let out = twin.rubbish::<f32>(self.q.len())?;
         twin.run(|side| Attention {
             q: q.on(side),
             key_cache: keys.on(side),
@@ -144,7 +151,7 @@ impl Case {
             kv_type: self.kv_type,
             cache_rows: self.cache_rows,
             block_size: self.block_size,
-            out: out.on(side),
+            out: out(side),
             row_seq: row_seq.on(side),
             positions: positions.on(side),
             block_tables: tables.on(side),
@@ -156,8 +163,28 @@ impl Case {
             scale: (self.head_dim as f32).powf(-0.5),
             window: self.window,
         })
-        .map_err(|error| Failure::from(error).within(&self.name()))?;
-        Ok((twin.get(Side::Cpu, &out)?, twin.get(Side::Device, &out)?))
+        .map_err(|error| Failure::from(error).within(&self.name()))
+    }
+
+    /// Each device's int8 rows against its own f32 rows: half a step apart at most.
+    fn check_int8(&self, twin: &Twin, group: usize) -> Outcome {
+        let (width, rows) = (self.heads * self.head_dim, self.q.len() / (self.heads * self.head_dim));
+        let (cpu, device) = self.run(twin)?;
+        for terms in [1, 2] {
+            let out = Codes::new(twin, terms * rows, width, group)?;
+            self.run_into(twin, |side| match terms {
+                1 => Activations::Int8(out.on(side)),
+                _ => Activations::Int8x2(out.on(side)),
+            })?;
+            for (side, x) in [(Side::Cpu, &cpu), (Side::Device, &device)] {
+                let what = format!("{terms} terms in groups of {group}, {side:?}, {}", self.name());
+                let written = out.get(twin, side)?;
+                written.sums_are_right(&what)?;
+                let errors = written.errors(x, width, terms);
+                compare(&what, &vec![0.0; errors.len()], &errors, Tolerance::new(0.52, 0.0))?;
+            }
+        }
+        Ok(())
     }
 
     fn name(&self) -> String {
@@ -249,6 +276,22 @@ fn blocks_outside_the_cache(twin: &Twin, rng: &mut SmallRng) -> Outcome {
         }
     }
     case.check(twin)
+}
+
+/// Rows that are quantised where they are finished: with one split, with several, and behind tiles.
+fn rows_as_int8(twin: &Twin, rng: &mut SmallRng) -> Outcome {
+    for longest in [100, 700] {
+        let group = data::one_of(rng, &[32, 64]);
+        let head_dim = data::one_of(rng, &[64, 128, 64, 128, 192, 256]);
+        let chunk = |rng: &mut SmallRng| Chunk { position: rng.random_range(0..longest), rows: 1 };
+        let chunks = (0..rng.random_range(1..=4)).map(|_| chunk(rng)).collect();
+        let (heads, kv_heads) = heads(rng);
+        let window = window(rng);
+        Case::new(rng, (heads, kv_heads, head_dim), window, chunks).check_int8(twin, group)?;
+    }
+    let (heads, kv_heads) = heads(rng);
+    let (window, chunks, head_dim) = (window(rng), batch(rng), data::one_of(rng, &[64, 128]));
+    Case::new(rng, (heads, kv_heads, head_dim), window, chunks).check_int8(twin, 64)
 }
 
 /// The rows of a sequence have the same bits alone and in a crowd, as long as the same kernel is theirs.

@@ -83,6 +83,19 @@ impl Codes {
 }
 
 impl Written {
+    /// How far rows of one term or two are from `x`, element by element, in steps of the last term.
+    pub(super) fn errors(&self, x: &[f32], dim: usize, terms: usize) -> Vec<f32> {
+        let groups = dim / self.group;
+        let error = |(at, x): (usize, &f32)| {
+            let (row, column) = (at / dim, at % dim);
+            let scale = |term: usize| self.scales[(row * terms + term) * groups + column / self.group];
+            let code = |term: usize| f32::from(self.codes[(row * terms + term) * dim + column]);
+            let sum: f32 = (0..terms).map(|term| scale(term) * code(term)).sum();
+            (x - sum).abs() / scale(terms - 1).max(1e-20)
+        };
+        x.iter().enumerate().map(error).collect()
+    }
+
     /// What rows of two terms add up to; `unit` has a value for each group, which its results are divided by.
     fn two_terms(&self, groups: usize, unit: &[f32]) -> Vec<f32> {
         let term = |row: usize, column: usize| {

@@ -107,7 +107,7 @@ impl Case {
                 let caches = if self.rows > 16 { 1.0 } else { rows };
                 let seen = if self.rows > 16 { context as f64 / 2.0 } else { context as f64 };
                 let cache = caches * (context * kv_heads * HEAD_DIM * 2 * 2) as f64;
-                let queries = rows * (heads * HEAD_DIM * 8) as f64;
+                let queries = rows * (4.0 * (heads * HEAD_DIM) as f64 + int8(heads * HEAD_DIM));
                 (cache + queries, 4.0 * rows * seen * (heads * HEAD_DIM) as f64)
             }
             Operation::Gated { dim } => (rows * (8.0 * dim as f64 + int8(dim)), 5.0 * rows * dim as f64),
@@ -340,7 +340,7 @@ fn attention(
         kv_type: KvType::F16,
         cache_rows,
         block_size: BLOCK,
-        out: bench.room(rows * heads * HEAD_DIM * 4)?,
+        out: int8(bench, rows, heads * HEAD_DIM)?,
         row_seq: bench.put(&(0..rows).map(|row| (row / per_seq) as u32).collect::<Vec<_>>())?,
         positions: bench.put(&positions)?,
         block_tables: bench.put(&blocks)?,
