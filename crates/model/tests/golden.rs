@@ -10,7 +10,7 @@ use bessemer_hal::Device;
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
 use bessemer_hal::vulkan::{AdapterKind, VulkanDevice, VulkanOptions, adapters};
 use bessemer_model::{ActivationMode, BatchInput, KvCache, KvPrecision, Model, ModelOptions};
-use bessemer_runtime::{Runtime, StepData};
+use bessemer_runtime::{Optimizations, Profile, Runtime, StepData};
 use bessemer_weights::{ModelFiles, OpenOptions};
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -81,7 +81,7 @@ impl Session {
         let batch = layout.on(&recorder.place(&data).unwrap()).unwrap();
         let logits = self.model.encode(&batch, &self.kv, &mut recorder).unwrap();
         let step = recorder.submit().unwrap();
-        step.wait(Duration::from_secs(60)).unwrap();
+        self.runtime.wait(&step, Duration::from_secs(60), true).unwrap();
         let logits = step.read::<f32>(&logits).unwrap();
         logits.chunks(self.model.config().vocab_size).map(<[f32]>::to_vec).collect()
     }
@@ -216,6 +216,29 @@ fn exact_path(runtime: &Arc<Runtime>) {
             }
         }
     }
+}
+
+/// Launches of one decode step on a GPU, which a single sequence waits for one after the other: 9 a dense layer and 11 a
+/// sparse one, beside what a step has once. In a model with experts a dense layer has one more: its gate writes f32, and
+/// two int8 terms are made from that.
+#[test]
+fn a_decode_step_is_few_launches() {
+    on_vulkan(|runtime| {
+        // Heads of whole groups, so that attention quantises its rows.
+        for (case, layers) in [("qwen2_4bit_g64", 9 + 9), ("qwen3_moe_4bit_g32", 10 + 11)] {
+            let profile = Arc::new(Profile::default());
+            let (device, optimizations) = (runtime.device().clone(), Optimizations::default());
+            let profiled = Runtime::with(device, optimizations, Some(profile.clone())).unwrap();
+            let session = Session::open(&profiled, &golden().join("quantised").join(case), &FAST);
+            profile.take();
+            session.forward(&[1], 0);
+            let kernels = profile.take();
+            let launches: u64 = kernels.values().map(|time| time.launches).sum();
+            // Embedding, table of angles, row that is wanted, its norm, logits; and where experts come last, their sum.
+            let once = 5 + kernels.get("combine_vec4").map_or(0, |time| time.launches);
+            assert_eq!(launches, layers + once, "{case}: {kernels:#?}");
+        }
+    });
 }
 
 #[test]
