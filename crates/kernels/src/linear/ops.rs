@@ -333,7 +333,7 @@ fn experts(invocation: &mut Invocation<'_>) {
         .unwrap_or_else(|error| broken(&error.to_string()));
 }
 
-/// Activations to int8: see [`quantise_row`].
+/// Activations to int8: see [`super::quantise_row`].
 #[derive(Clone, Debug)]
 pub struct Quantise {
     /// f32 `[rows, dim]`.
