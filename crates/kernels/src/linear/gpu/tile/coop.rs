@@ -12,12 +12,10 @@ use crate::{Activations, Catalog};
 
 /// Slices of scratch memory begin at multiples of this: as devices want their bindings.
 const ALIGNMENT: usize = 256;
-/// What weights of most encodings are multiplied by, so that small ones are no subnormal halves: UNIT of the shaders.
-const UNIT: f32 = 16.0;
 
 /// Size of the matrices that this program has kernels for.
 pub(super) fn matrix_size() -> usize {
-    if find("tile_coop_f16_128x128").is_some() { 16 } else { 8 }
+    if find("tile_coop_affine4_64_128x128").is_some() { 16 } else { 8 }
 }
 
 /// Where things lie in scratch memory.
@@ -53,8 +51,6 @@ struct PrepareParams {
     rows: u32,
     terms: u32,
     half_block: u32,
-    unit: f32,
-    unused: u32,
 }
 
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -160,26 +156,18 @@ impl Product<'_> {
 
     fn prepare(&self, catalog: &Catalog, [halves, factors]: [&Slice; 2]) -> Result<Dispatch> {
         let layout = &self.weights.layout;
+        let (Activations::Int8(x) | Activations::Int8x2(x)) = self.x else {
+            return Err(DeviceError::Usage("a product on matrix units takes int8 rows".into()));
+        };
         let params = PrepareParams {
             inp: layout.inp() as u32,
             rows: self.params.input_rows,
             terms: terms(self.x) as u32,
-            half_block: if layout.is_quantised() { layout.block() as u32 / 8 } else { 0 },
-            unit: if layout.encoding() == Encoding::F16 { 1.0 } else { 1.0 / UNIT },
-            unused: 0,
+            half_block: layout.block() as u32 / 8,
         };
         let mut bindings = vec![Binding::write_any(halves.clone()), Binding::write_any(factors.clone())];
-        let name = match self.x {
-            Activations::F32(x) => {
-                bindings.push(Binding::read(x.clone()));
-                if layout.inp().is_multiple_of(4) { "tile_prepare_f32" } else { "tile_prepare_any" }
-            }
-            Activations::Int8(x) | Activations::Int8x2(x) => {
-                bindings.extend([&x.codes, &x.scales].map(|slice| Binding::read(slice.clone())));
-                "tile_prepare_int8"
-            }
-        };
-        launch(catalog, name, bindings, &params, by_rows(1, self.params.input_rows as usize))
+        bindings.extend([&x.codes, &x.scales].map(|slice| Binding::read(slice.clone())));
+        launch(catalog, "tile_prepare_int8", bindings, &params, by_rows(1, self.params.input_rows as usize))
     }
 
     fn multiply(&self, catalog: &Catalog, [halves, factors]: [&Slice; 2], out: &Slice) -> Result<Dispatch> {

@@ -2,7 +2,7 @@
 // power of two that brings the largest to 2^14 or more: so no row leaves the range of f16, whatever is in it. The factor of a row
 // with an infinity or a NaN is NaN.
 // Inputs are in the order in which unpacking weights gives them: in a block of 2 n chunks (a chunk is four inputs) chunk v is
-// followed by chunk v + n, and a chunk has its inputs as 0, 2, 1, 3. Rows of plain weights keep their order, and are filled up with zeros to a multiple of 32.
+// followed by chunk v + n, and a chunk has its inputs as 0, 2, 1, 3.
 // halves: f16 [rows][steps * 32], as vec4<u32> of eight; factors: f32 [rows].
 // Launch: a workgroup of 256 for each row, along y and z (by_rows).
 // Parts before it give `peak_of` (the bits of a number not below the magnitudes of a thread's share) and `four` (four inputs).
@@ -12,11 +12,8 @@ struct Params {
     rows: u32,
     // Rows of codes that make a row.
     terms: u32,
-    // Chunks of half a block; 0 when inputs keep their order.
+    // Chunks of half a block.
     half_block: u32,
-    // What weights are multiplied by: 1 / UNIT.
-    unit: f32,
-    unused: u32,
 }
 var<immediate> p: Params;
 
@@ -24,6 +21,8 @@ var<immediate> p: Params;
 @group(0) @binding(1) var<storage, read_write> factors: array<f32>;
 
 const THREADS: u32 = 256u;
+// What weights are multiplied by: as coop_weights_quantised.wgsl has it.
+const UNIT: f32 = 16.0;
 var<workgroup> peaks: array<u32, THREADS>;
 
 @compute @workgroup_size(256)
@@ -41,24 +40,15 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) t
     let raise = u32(clamp(268 - i32(exponent), 1, 253));
     let factor = bitcast<f32>(raise << 23u);
     if (t == 0u) {
-        let inverse = bitcast<f32>((254u - raise) << 23u) * p.unit;
+        let inverse = bitcast<f32>((254u - raise) << 23u) * (1.0 / UNIT);
         factors[row] = select(inverse, bitcast<f32>(0x7fc00000u), exponent == 255u);
     }
     let octets = (p.inp + 31u) / 32u * 4u;
     for (var i = t; i < octets; i += THREADS) {
-        var k = i * 8u;
-        var second = k + 4u;
-        if (p.half_block > 0u) {
-            let pair = i % p.half_block;
-            k = (i - pair) * 8u + pair * 4u;
-            second = k + 4u * p.half_block;
-        }
-        var a = four(row, k) * factor;
-        var b = four(row, second) * factor;
-        if (p.half_block > 0u) {
-            a = a.xzyw;
-            b = b.xzyw;
-        }
+        let pair = i % p.half_block;
+        let k = (i - pair) * 8u + pair * 4u;
+        let a = (four(row, k) * factor).xzyw;
+        let b = (four(row, k + 4u * p.half_block) * factor).xzyw;
         halves[row * octets + i] = vec4(pack2x16float(a.xy), pack2x16float(a.zw), pack2x16float(b.xy), pack2x16float(b.zw));
     }
 }

@@ -24,23 +24,10 @@ pub(crate) fn sources() -> Vec<Source> {
             sources.push(plain(&format!("{name}_{form}"), &prelude, weights, rows));
         }
     }
-    for (form, rows) in [
-        ("f32", "linear/gpu/tile/prepare_f32.wgsl"),
-        ("any", "linear/gpu/tile/prepare_any.wgsl"),
-        ("int8", "linear/gpu/tile/prepare_int8.wgsl"),
-    ] {
-        let parts = &["gpu/grid.wgsl", rows, "linear/gpu/tile/prepare.wgsl"];
-        sources.push(Source::new(format!("tile_prepare_{form}"), "", parts));
-    }
+    let prepare = ["gpu/grid.wgsl", "linear/gpu/tile/prepare_int8.wgsl", "linear/gpu/tile/prepare.wgsl"];
+    sources.push(Source::new("tile_prepare_int8", "", &prepare));
     sources.push(Source::new("tile_join", "", &["gpu/grid.wgsl", "linear/gpu/tile/join.wgsl"]));
     for tile in COOPERATIVE {
-        for (name, four) in [
-            ("f32", "linear/gpu/tile/coop_four_f32.wgsl"),
-            ("f16", "linear/gpu/tile/coop_four_f16.wgsl"),
-            ("bf16", "linear/gpu/tile/coop_four_bf16.wgsl"),
-        ] {
-            sources.push(tile.source(name, "", &[four, "linear/gpu/tile/coop_weights_plain.wgsl"]));
-        }
         for (name, prelude) in quantised() {
             sources.push(tile.source(&name, &prelude, &["linear/gpu/tile/coop_weights_quantised.wgsl"]));
         }
