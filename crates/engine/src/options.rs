@@ -116,9 +116,7 @@ impl EngineOptions {
                 "Give 16 or 32",
             ));
         }
-        if let Err(error) = self.optimizations.validate() {
-            return Err(bessemer_hal::DeviceError::Usage(error.to_string()).into());
-        }
+        self.optimizations.validate().map_err(bessemer_hal::DeviceError::from)?;
         if let Some(context) = self.context {
             range("context", context, 2, u32::MAX as usize)?;
         }

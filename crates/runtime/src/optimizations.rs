@@ -5,6 +5,7 @@
 //!   the failure is done in the plain way.
 //! - Without [`Optimizations::graceful_fallback`] nothing is latched, and the failure is the caller's.
 
+use bessemer_hal::DeviceError;
 use serde::Serialize;
 
 use crate::command_ring::{CommandRingConfig, CommandRingConfigError, CommandRingStatistics};
@@ -95,6 +96,12 @@ pub enum OptimizationsError {
     /// Of the command ring.
     #[error(transparent)]
     CommandBufferRing(#[from] CommandRingConfigError),
+}
+
+impl From<OptimizationsError> for DeviceError {
+    fn from(error: OptimizationsError) -> Self {
+        Self::Usage(error.to_string())
+    }
 }
 
 impl Optimizations {

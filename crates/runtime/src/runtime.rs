@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bessemer_hal::{BufferDesc, Device, DeviceError, Event, Result, Slice, Submission};
+use bessemer_hal::{BufferDesc, Device, Event, Result, Slice, Submission};
 use bessemer_kernels::Catalog;
 
 use crate::optimizations::Standing;
@@ -56,14 +56,13 @@ impl Runtime {
         settings: Optimizations,
         profile: Option<Arc<Profile>>,
     ) -> Result<Arc<Self>> {
-        let refused = |error: OptimizationsError| DeviceError::Usage(error.to_string());
-        settings.validate().map_err(refused)?;
+        settings.validate()?;
         let budget = MemoryBudget::new(device.info().limits.memory_budget);
         let pool = settings.memory_pool.config.clone();
-        let pool = MemoryPool::new(device.clone(), pool, Some(budget.clone()))
-            .map_err(|error| refused(error.into()))?;
+        let pool =
+            MemoryPool::new(device.clone(), pool, Some(budget.clone())).map_err(OptimizationsError::from)?;
         let ring = CommandRing::new(device.clone(), settings.command_buffer_ring.config.clone(), true)
-            .map_err(|error| refused(error.into()))?;
+            .map_err(OptimizationsError::from)?;
         let mut standing = Standing::new(settings);
         let queue = transfer_queue(&device, &mut standing)?;
         let runtime = Self {
@@ -132,17 +131,16 @@ impl Runtime {
     /// [`DeviceError::Usage`] for a setting that breaks a rule, or when the device refuses memory for the staging ring;
     /// nothing has changed then.
     pub fn apply(&self, settings: Optimizations) -> Result<()> {
-        settings.validate().map_err(|error| DeviceError::Usage(error.to_string()))?;
-        let refused = |error: OptimizationsError| DeviceError::Usage(error.to_string());
+        settings.validate()?;
         let before = self.settings();
         if settings.blit_queue.config != before.blit_queue.config {
             let queue = open_queue(self.device(), &settings.blit_queue.config)?;
             *self.transfer_queue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queue);
         }
         let pool = settings.memory_pool.config.clone();
-        self.memory_pool.reconfigure(pool).map_err(|error| refused(error.into()))?;
+        self.memory_pool.reconfigure(pool).map_err(OptimizationsError::from)?;
         let ring = settings.command_buffer_ring.config.clone();
-        self.command_ring.reconfigure(ring).map_err(|error| refused(error.into()))?;
+        self.command_ring.reconfigure(ring).map_err(OptimizationsError::from)?;
         self.standing().set(settings);
         self.set_switches();
         Ok(())
@@ -366,6 +364,6 @@ fn transfer_queue(device: &Arc<dyn Device>, standing: &mut Standing) -> Result<T
 fn open_queue(device: &Arc<dyn Device>, config: &TransferQueueConfig) -> Result<TransferQueue> {
     TransferQueue::new(device.clone(), config.clone()).map_err(|error| match error {
         TransferQueueError::Device(error) => error,
-        TransferQueueError::Config(error) => DeviceError::Usage(error.to_string()),
+        TransferQueueError::Config(error) => OptimizationsError::from(error).into(),
     })
 }

@@ -74,11 +74,6 @@ impl Fault {
             Self::DeviceLoss => "device-loss",
         }
     }
-
-    /// Whether bytes arrive changed without any error.
-    pub fn corrupts(self) -> bool {
-        matches!(self, Self::WriteCorruption | Self::TransferCorruption)
-    }
 }
 
 impl fmt::Display for Fault {

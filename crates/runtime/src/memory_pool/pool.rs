@@ -71,23 +71,10 @@ impl MemoryPool {
         budget: Option<Arc<MemoryBudget>>,
     ) -> Result<Self, MemoryPoolConfigError> {
         config.validate()?;
-        Ok(Self::with_valid(device, config, budget))
-    }
-
-    /// As [`MemoryPool::new`] with the default settings, which break no rule.
-    pub fn with_defaults(device: Arc<dyn Device>) -> Self {
-        Self::with_valid(device, MemoryPoolConfig::default(), None)
-    }
-
-    fn with_valid(
-        device: Arc<dyn Device>,
-        config: MemoryPoolConfig,
-        budget: Option<Arc<MemoryBudget>>,
-    ) -> Self {
         let smallest = device.info().limits.alignment.max(SMALLEST).next_power_of_two();
         let ledger = Ledger::new(limits(&config, smallest), true);
         let state = Mutex::new(State { config, ledger, log: ExhaustionLog::default() });
-        Self { inner: Arc::new(Inner { device, budget, smallest, state, growth: Mutex::new(()) }) }
+        Ok(Self { inner: Arc::new(Inner { device, budget, smallest, state, growth: Mutex::new(()) }) })
     }
 
     /// The size of the block that serves a request for `bytes`. A direct allocation has between `bytes` and this.
