@@ -50,7 +50,8 @@ impl Runtime {
     /// A runtime with these optimisations, whose steps are profiled when there is a profile.
     ///
     /// # Errors
-    /// [`DeviceError::Usage`] for a setting that breaks a rule; otherwise as [`Runtime::new`].
+    /// [`DeviceError::Usage`](bessemer_hal::DeviceError::Usage) for a setting that breaks a rule; otherwise as
+    /// [`Runtime::new`].
     pub fn with(
         device: Arc<dyn Device>,
         settings: Optimizations,
@@ -128,8 +129,8 @@ impl Runtime {
     /// Other settings, between two steps: nothing that was submitted may be unread.
     ///
     /// # Errors
-    /// [`DeviceError::Usage`] for a setting that breaks a rule, or when the device refuses memory for the staging ring;
-    /// nothing has changed then.
+    /// [`DeviceError::Usage`](bessemer_hal::DeviceError::Usage) for a setting that breaks a rule, or when the device
+    /// refuses memory for the staging ring; nothing has changed then.
     pub fn apply(&self, settings: Optimizations) -> Result<()> {
         settings.validate()?;
         let before = self.settings();
@@ -306,7 +307,7 @@ impl Runtime {
     /// Waits for a step; `alone`: no other was submitted behind it.
     ///
     /// # Errors
-    /// [`DeviceError::Timeout`], or how the step failed.
+    /// [`DeviceError::Timeout`](bessemer_hal::DeviceError::Timeout), or how the step failed.
     pub fn wait(&self, step: &Step, timeout: Duration, alone: bool) -> Result<()> {
         if alone && !step.is_done() {
             self.counts.host_waits.fetch_add(1, Ordering::Relaxed);
