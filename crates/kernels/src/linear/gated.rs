@@ -165,7 +165,7 @@ fn to_int8(invocation: &mut Invocation<'_>) {
     }
 }
 
-fn gate_row(isa: Isa, activation: GateActivation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+pub(super) fn gate_row(isa: Isa, activation: GateActivation, gate: &[f32], up: &[f32], out: &mut [f32]) {
     simd::run(isa, Denominators { activation, gate, out });
     for ((y, gate), up) in out.iter_mut().zip(gate).zip(up) {
         *y = gate / *y * up;

@@ -16,8 +16,10 @@
 //! across lanes (their order would differ with the register width).
 
 mod codes;
+mod combined_experts;
 mod float;
 mod gated;
+mod gated_experts;
 mod gpu;
 mod int8;
 mod int8_tiles;
@@ -36,7 +38,9 @@ mod ops_tests;
 #[cfg(test)]
 mod tests;
 
+pub use combined_experts::CombinedExperts;
 pub use gated::{GateActivation, Gated};
+pub use gated_experts::GatedExperts;
 pub(crate) use int8_tiles::{Int8Params, Int8Tiles};
 pub use layout::{Encoding, LANES, LinearError, LinearLayout, LinearShape, ScaleType};
 pub use multiply::{Epilogue, Input, Matrix, Routing, SlotInput, Write, multiply, multiply_experts};

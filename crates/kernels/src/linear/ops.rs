@@ -42,7 +42,7 @@ impl Weights {
     }
 
     /// Bindings of weights, activations and bias, in the order in which [`Operands::read`] takes them.
-    fn bind(&self, op: &str, x: &Activations, rows: usize) -> Result<Vec<Binding>> {
+    pub(super) fn bind(&self, op: &str, x: &Activations, rows: usize) -> Result<Vec<Binding>> {
         self.check(op)?;
         let (layout, inp) = (&self.layout, self.layout.inp());
         let mut bindings = vec![Binding::read(self.packed.clone())];
@@ -91,7 +91,7 @@ pub(crate) fn check_int8(op: &str, x: &QuantisedRows, rows: usize, cols: usize) 
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
-struct ProductParams {
+pub(super) struct ProductParams {
     layout: LayoutParams,
     rows: u32,
     /// Rows of codes that make a row of int8 activations; 0 for f32.
@@ -104,7 +104,7 @@ struct ProductParams {
 }
 
 impl ProductParams {
-    fn new(weights: &Weights, x: &Activations, rows: usize, write: Write) -> Self {
+    pub(super) fn new(weights: &Weights, x: &Activations, rows: usize, write: Write) -> Self {
         Self {
             layout: LayoutParams::new(&weights.layout),
             rows: rows as u32,
@@ -118,19 +118,34 @@ impl ProductParams {
             unused: 0,
         }
     }
+
+    /// The same where `top_k` slots read one row.
+    pub(super) fn of_tokens(self, top_k: usize) -> Self {
+        Self { top_k: top_k as u32, ..self }
+    }
+
+    /// Rows of the result.
+    pub(super) fn rows(&self) -> usize {
+        self.rows as usize
+    }
+
+    /// Slots that read one row; 0 when each reads its own.
+    pub(super) fn top_k(&self) -> u32 {
+        self.top_k
+    }
 }
 
 /// Operands of a product, out of an invocation.
-struct Operands<'a> {
-    matrix: Matrix<'a>,
-    x: Input<'a>,
-    epilogue: Epilogue<'a>,
+pub(super) struct Operands<'a> {
+    pub(super) matrix: Matrix<'a>,
+    pub(super) x: Input<'a>,
+    pub(super) epilogue: Epilogue<'a>,
     /// The first binding that is none of these.
-    next: usize,
+    pub(super) next: usize,
 }
 
 impl<'a> Operands<'a> {
-    fn read(invocation: &Invocation<'a>, params: &ProductParams) -> Self {
+    pub(super) fn read(invocation: &Invocation<'a>, params: &ProductParams) -> Self {
         let layout = params.layout.layout().unwrap_or_else(|| broken("parameters hold a layout"));
         let packed = invocation.input::<u8>(0).get(..layout.bytes()).unwrap_or_default();
         let matrix = Matrix::new(layout, packed).unwrap_or_else(|error| broken(&error.to_string()));

@@ -9,6 +9,7 @@ use bessemer_hal::{BufferDesc, Device, QueueKind, Slice, Submit};
 use super::tests::{Quantised, Sample, seed};
 use super::*;
 use crate::golden::Random;
+use crate::router::{Combine, ExpertSort};
 use crate::{Activations, Catalog, Isa, Op, QuantisedRows, View};
 
 struct Bench {
@@ -187,6 +188,91 @@ fn experts_and_embeddings_run_as_recorded() {
             assert_eq!(*v, want, "seed {seed}: id {id} input {k}");
         }
     }
+}
+
+/// Both halves of a layer of experts as one launch each: the bits of the operations that they stand for.
+#[test]
+fn halves_of_a_layer_of_experts_are_the_operations_in_them() {
+    let seed = seed();
+    let mut random = Random(seed);
+    let (experts, rows, top_k, dim, width) = (6, 3, 2_usize, 128, 192);
+    let slots = rows * top_k;
+    let bench = Bench::new();
+    let mut weights = |out, inp| {
+        let sample = four_bits(&mut random, LinearShape { experts, out, inp });
+        let bias = Some(bench.upload(&random.normal(experts * out)));
+        Weights { layout: sample.layout, packed: bench.upload(&sample.packed), bias }
+    };
+    let (gate_up, down) = (weights(2 * width, dim), weights(dim, width));
+    let chosen: Vec<u32> = (0..slots).map(|_| random.below(experts) as u32).collect();
+    let ids = bench.upload(&chosen);
+    let shares = bench.upload(&random.normal(slots));
+    let (x, residual) = (bench.upload(&random.normal(rows * dim)), random.normal(rows * dim));
+    let rows_in = Activations::Int8(bench.int8(rows, dim, 64));
+    let activation = GateActivation::Silu;
+
+    let sorted = SlotOrder { offsets: bench.empty::<u32>(experts + 1), order: bench.empty::<u32>(slots) };
+    let sort = ExpertSort {
+        ids: ids.clone(),
+        offsets: sorted.offsets.clone(),
+        order: sorted.order.clone(),
+        rows,
+        experts,
+        top_k,
+    };
+    let (both, gated) = (bench.empty::<f32>(slots * 2 * width), bench.empty::<f32>(slots * width));
+    let product = |x, weights: &Weights, input, out: &Slice| Experts {
+        x,
+        weights: weights.clone(),
+        ids: ids.clone(),
+        order: Some(sorted.clone()),
+        input,
+        out: out.clone(),
+        slots,
+    };
+    let view = |offset| View { slice: both.clone(), stride: 2 * width, offset };
+    let gate = Gated {
+        gate: view(0),
+        up: view(width),
+        out: Activations::F32(gated.clone()),
+        rows: slots,
+        dim: width,
+        activation,
+    };
+    let middle = Activations::Int8(bench.int8(slots, width, 64));
+    let (y, out) = (bench.empty::<f32>(slots * dim), bench.upload(&residual));
+    bench.run(&[
+        &Quantise { x, out: rows_in.clone(), rows, dim },
+        &sort,
+        &product(rows_in.clone(), &gate_up, SlotInput::Token { top_k: top_k as u32 }, &both),
+        &gate,
+        &Quantise { x: gated.clone(), out: middle.clone(), rows: slots, dim: width },
+        &product(middle, &down, SlotInput::Slot, &y),
+        &Combine { y, weights: shares.clone(), out: out.clone(), rows, top_k, dim },
+    ]);
+
+    let (first, second) = (bench.empty::<f32>(slots * width), bench.upload(&residual));
+    let halves = GatedExperts {
+        x: rows_in,
+        weights: gate_up,
+        ids: ids.clone(),
+        top_k,
+        out: first.clone(),
+        slots,
+        activation,
+    };
+    let x = first.clone();
+    let sum = CombinedExperts { x, weights: down, ids, shares, out: second.clone(), rows, top_k };
+    bench.run(&[&halves, &sum]);
+    assert_eq!(bench.download::<f32>(&first), bench.download::<f32>(&gated), "seed {seed}");
+    assert_eq!(bench.download::<f32>(&second), bench.download::<f32>(&out), "seed {seed}");
+
+    let narrow = CombinedExperts { out: bench.empty::<f32>(rows * dim - 1), ..sum };
+    let message = narrow.cpu(&bench.catalog).unwrap_err().to_string();
+    assert!(message.contains("combined_experts: out must hold"), "{message}");
+    let none = GatedExperts { top_k: 0, ..halves };
+    let message = none.cpu(&bench.catalog).unwrap_err().to_string();
+    assert!(message.contains("at least one expert"), "{message}");
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Products on a GPU: the kernel that is chosen, launched.
 
-use bessemer_hal::{Dispatch, GpuLimits, Result, Slice};
+use bessemer_hal::{DeviceError, Dispatch, GpuLimits, Result, Slice};
 
 use super::select::{self, Shape, Variant, select};
 use super::{few, tile};
-use crate::Catalog;
 use crate::linear::ops::{Experts, Linear};
+use crate::linear::{CombinedExperts, GatedExperts, LinearLayout};
+use crate::{Catalog, bounds};
 
 fn linear_variant(op: &Linear, limits: &GpuLimits) -> Variant {
     let shape = Shape { rows: op.rows, experts: 1 };
@@ -61,5 +62,53 @@ pub(in crate::linear) fn experts_scratch(op: &Experts, limits: &GpuLimits) -> us
     match experts_variant(op, limits) {
         Variant::Few { .. } => 0,
         Variant::Tile => tile::experts_scratch(op, limits),
+    }
+}
+
+/// Whether the first half of a layer of experts is one launch.
+pub(in crate::linear) fn gates(layout: &LinearLayout, slots: usize, limits: &GpuLimits) -> bool {
+    few::gates(layout) && !reads_order(slots, layout.experts(), limits)
+}
+
+/// The launch of the first half of a layer of experts.
+pub(in crate::linear) fn gated_experts(
+    op: &GatedExperts,
+    catalog: &Catalog,
+    limits: &GpuLimits,
+) -> Result<Vec<Dispatch>> {
+    bounds::rule("gated_experts", gates(&op.weights.layout, op.slots, limits), || {
+        format!("no launch takes {} slots of this layout; record experts and gated", op.slots)
+    })?;
+    few::gated_experts(op, catalog)
+}
+
+/// Threads of the launch that is the second half of a layer of experts; `None` where none can be.
+fn combining_threads(layout: &LinearLayout, rows: usize, top_k: usize, limits: &GpuLimits) -> Option<usize> {
+    let few = !reads_order(rows * top_k, layout.experts(), limits);
+    few::combining_threads(layout, top_k, limits).filter(|_| few)
+}
+
+/// Whether the second half of a layer of experts is one launch.
+pub(in crate::linear) fn combines(
+    layout: &LinearLayout,
+    rows: usize,
+    top_k: usize,
+    limits: &GpuLimits,
+) -> bool {
+    combining_threads(layout, rows, top_k, limits).is_some()
+}
+
+/// The launch of the second half of a layer of experts.
+pub(in crate::linear) fn combined_experts(
+    op: &CombinedExperts,
+    catalog: &Catalog,
+    limits: &GpuLimits,
+) -> Result<Vec<Dispatch>> {
+    let CombinedExperts { rows, top_k, .. } = *op;
+    match combining_threads(&op.weights.layout, rows, top_k, limits) {
+        Some(threads) => few::combined_experts(op, catalog, threads),
+        None => Err(DeviceError::Usage(format!(
+            "combined_experts: no launch takes {rows} rows of {top_k} choices in this layout; record experts and combine"
+        ))),
     }
 }

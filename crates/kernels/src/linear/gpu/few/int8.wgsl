@@ -1,11 +1,7 @@
-// Quantised weights times int8 rows: per unit of 32 inputs, acc += row scale * (scale * dot + bias * sum), the dot product
-// being an exact integer. The sum of a row's codes is that of its block; where a block has two units, each adds half.
-// A row of two terms adds one after the other.
-// codes: i8 [rows][TERMS][inp]; row_scales: f32 [rows][TERMS][inp / block]; row_sums: i32, likewise.
-
-@group(0) @binding(5) var<storage, read> codes: array<array<array<vec4<u32>, PARTS>, 2>>;
-@group(0) @binding(6) var<storage, read> row_scales: array<f32>;
-@group(0) @binding(7) var<storage, read> row_sums: array<i32>;
+// Quantised weights times int8 rows: per unit of 32 inputs, sum += row scale * (scale * dot + bias * sum of the codes), the
+// dot product being an exact integer. The sum of a row's codes is that of its block; where a block has two units, each
+// adds half.
+// Another part has the rows: `row_codes`, `row_scale`, `row_sum`.
 
 fn dots(c: vec4<u32>, x: u32) -> vec4<i32> {
     return vec4(dot4I8Packed(c.x, x), dot4I8Packed(c.y, x), dot4I8Packed(c.z, x), dot4I8Packed(c.w, x));
@@ -23,37 +19,20 @@ fn flip(x: Vectors) -> Vectors {
 
 // What a block of codes of a row adds to `sum`.
 fn add_term(c: Codes, s: Scales, block: u32, part: u32, sum: vec4<f32>) -> vec4<f32> {
-    let dot = vec4<f32>(product(c, codes[block][0][part], codes[block][1][part]));
-    let total = f32(row_sums[block]) * (1.0 / f32(PARTS));
-    return fma(fma(s.scale, dot, s.bias * total), vec4(row_scales[block]), sum);
+    let dot = vec4<f32>(product(c, row_codes(block, 0u, part), row_codes(block, 1u, part)));
+    let total = f32(row_sum(block)) * (1.0 / f32(PARTS));
+    return fma(fma(s.scale, dot, s.bias * total), vec4(row_scale(block)), sum);
 }
 
-fn add_row(c: Codes, s: Scales, unit: u32, share: Share, r: u32, acc: ptr<function, array<vec4<f32>, ROWS>>) {
-    let blocks = p.steps / PARTS;
-    let part = unit % PARTS;
-    let block = input_row(share, r) * TERMS * blocks + unit / PARTS;
-    (*acc)[r] = add_term(c, s, block, part, (*acc)[r]);
-    if (TERMS == 2u) { (*acc)[r] = add_term(c, s, block + blocks, part, (*acc)[r]); }
-}
+// What is multiplied of a unit.
+struct Unit { c: Codes, s: Scales }
 
-fn accumulate(raw: Raw, raw_scales: RawScales, unit: u32, share: Share, acc: ptr<function, array<vec4<f32>, ROWS>>) {
-    var c = unpack(raw);
-    var s = scales_of(raw_scales);
+fn unit_of(raw: Raw, raw_scales: RawScales) -> Unit {
+    let c = unpack(raw);
+    let s = scales_of(raw_scales);
+    // Dot products take signed bytes: codes of 8 bits lose 128 here, which joins the bias.
     if (BITS == 8u) {
-        // Dot products take signed bytes: codes of 8 bits lose 128 here, which joins the bias.
-        c = Codes(flip(c.a), flip(c.b));
-        s.bias = fma(s.scale, vec4(128.0), s.bias);
+        return Unit(Codes(flip(c.a), flip(c.b)), Scales(s.scale, fma(s.scale, vec4(128.0), s.bias)));
     }
-    add_row(c, s, unit, share, 0u, acc);
-    if (ROWS > 1u) { add_row(c, s, unit, share, 1u, acc); }
-    if (ROWS > 2u) {
-        add_row(c, s, unit, share, 2u, acc);
-        add_row(c, s, unit, share, 3u, acc);
-    }
-    if (ROWS > 4u) {
-        add_row(c, s, unit, share, 4u, acc);
-        add_row(c, s, unit, share, 5u, acc);
-        add_row(c, s, unit, share, 6u, acc);
-        add_row(c, s, unit, share, 7u, acc);
-    }
+    return Unit(c, s);
 }

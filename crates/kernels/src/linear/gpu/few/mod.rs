@@ -12,12 +12,12 @@ mod variants;
 use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice};
 use bytemuck::{Pod, Zeroable};
 
-use self::variants::Form;
+use self::variants::{CAPACITY, COMBINED_THREADS, Form};
 use crate::linear::layout::{Encoding, LinearLayout, ScaleType};
 use crate::linear::ops::{Experts, Linear, Weights};
-use crate::linear::{SlotInput, Write};
+use crate::linear::{CombinedExperts, GateActivation, GatedExperts, SlotInput, Write};
 use crate::shaders::launch;
-use crate::{Activations, Catalog};
+use crate::{Activations, Catalog, bounds};
 
 /// Workgroups of panels that fit one axis; the rest goes to the next.
 const FOLD: usize = 32768;
@@ -46,6 +46,7 @@ const BIAS: u32 = 1;
 const ADD: u32 = 2;
 const EXPERTS: u32 = 4;
 const SORTED: u32 = 8;
+const GELU: u32 = 16;
 
 impl Params {
     fn new(weights: &Weights, rows: usize) -> Self {
@@ -127,6 +128,57 @@ pub(super) fn experts(
     Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots))?])
 }
 
+/// Whether gate and up of experts are one launch.
+pub(super) fn gates(layout: &LinearLayout) -> bool {
+    layout.is_quantised() && !wide_scales(layout) && layout.out().is_multiple_of(32)
+}
+
+/// `out[slot] = act(g) · u`, a workgroup for each slot and panel of both.
+pub(super) fn gated_experts(op: &GatedExperts, catalog: &Catalog) -> Result<Vec<Dispatch>> {
+    bounds::rule("gated_experts", matches!(op.x, Activations::Int8(_)), || {
+        "a GPU takes int8 rows of one term".into()
+    })?;
+    let all = Params::new(&op.weights, op.slots);
+    let gelu = if op.activation == GateActivation::GeluTanh { GELU } else { 0 };
+    let params = Params {
+        panels: all.panels / 2,
+        out: op.width() as u32,
+        flags: all.flags | EXPERTS | gelu,
+        top_k: op.top_k as u32,
+        input_rows: op.slots.div_ceil(op.top_k) as u32,
+        ..all
+    };
+    let bindings = bind(&op.weights, &op.x, [&op.ids, &op.weights.packed], &op.out);
+    let name = format!("few_{}_gated", weights_name(&op.weights.layout));
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots))?])
+}
+
+/// Threads of the workgroups that add up the results of experts; `None` where none can.
+pub(super) fn combining_threads(layout: &LinearLayout, top_k: usize, limits: &GpuLimits) -> Option<usize> {
+    let fits = layout.is_quantised() && !wide_scales(layout) && top_k * layout.inp() <= CAPACITY;
+    // Codes with what is known of them, and of every thread a vector and half a value.
+    let memory = |threads: usize| CAPACITY + CAPACITY / 2 + 18 * threads;
+    let runs = |threads: &usize| {
+        *threads <= limits.workgroup_threads as usize && memory(*threads) <= limits.workgroup_memory as usize
+    };
+    COMBINED_THREADS.into_iter().find(runs).filter(|_| fits)
+}
+
+/// `out[row] += Σ_j shares[row, j] · …`, a workgroup for each row and panel.
+pub(super) fn combined_experts(
+    op: &CombinedExperts,
+    catalog: &Catalog,
+    threads: usize,
+) -> Result<Vec<Dispatch>> {
+    let params = Params { top_k: op.top_k as u32, ..Params::new(&op.weights, op.rows) };
+    let x = Activations::F32(op.x.clone());
+    let bindings = bind(&op.weights, &x, [&op.ids, &op.shares], &op.out);
+    let name = format!("few_{}_combined_{threads}", weights_name(&op.weights.layout));
+    let panels = params.panels as usize;
+    let groups = [op.rows, panels.min(FOLD), panels.div_ceil(FOLD)];
+    Ok(vec![launch(catalog, &name, bindings, &params, groups)?])
+}
+
 /// A binding that a launch does not use holds the weights.
 fn bind(weights: &Weights, x: &Activations, routing: [&Slice; 2], out: &Slice) -> Vec<Binding> {
     let [ids, order] = routing;
@@ -157,7 +209,11 @@ fn wide_scales(layout: &LinearLayout) -> bool {
 }
 
 fn name(layout: &LinearLayout, form: Form, rows: usize) -> String {
-    let weights = match layout.encoding() {
+    format!("few_{}_{}_x{rows}", weights_name(layout), form.name())
+}
+
+fn weights_name(layout: &LinearLayout) -> String {
+    match layout.encoding() {
         Encoding::F32 => "f32".to_owned(),
         Encoding::F16 => "f16".to_owned(),
         Encoding::Bf16 => "bf16".to_owned(),
@@ -165,8 +221,7 @@ fn name(layout: &LinearLayout, form: Form, rows: usize) -> String {
         Encoding::Affine { bits } => {
             format!("affine{bits}_{}_{}", layout.group(), if wide_scales(layout) { 32 } else { 16 })
         }
-    };
-    format!("few_{weights}_{}_x{rows}", form.name())
+    }
 }
 
 #[cfg(test)]
@@ -197,11 +252,19 @@ mod tests {
                 true => &[Form::Int8, Form::Int8x2, Form::Exact],
                 false => &[Form::Plain],
             };
-            for form in forms {
-                for &rows in form.rows(wide_scales(&layout)) {
-                    let name = name(&layout, *form, rows);
-                    assert!(crate::shaders::find(&name).is_some(), "{name}");
-                }
+            let mut names: Vec<String> = forms
+                .iter()
+                .flat_map(|form| {
+                    form.rows(wide_scales(&layout)).iter().map(|rows| name(&layout, *form, *rows))
+                })
+                .collect();
+            if layout.is_quantised() && !wide_scales(&layout) {
+                let weights = weights_name(&layout);
+                names.push(format!("few_{weights}_gated"));
+                names.extend(COMBINED_THREADS.map(|threads| format!("few_{weights}_combined_{threads}")));
+            }
+            for name in names {
+                assert!(crate::shaders::find(&name).is_some(), "{name}");
             }
         }
     }

@@ -16,8 +16,14 @@ alias Plane1 = array<Vector, PARTS>;
 
 alias Vectors = array<vec4<u32>, 4>;
 
-// Where a thread reads: the group among those of the matrices, and its block, part and quad in there.
+// Where a thread reads: the group among those of the matrices, and its block, part and quad in there. `first` is the
+// first group of the panel.
 struct Place { group: u32, block: u32, part: u32, quad: u32 }
+
+fn place_of(first: u32, unit: u32, quad: u32) -> Place {
+    let block = unit / PARTS;
+    return Place(first + block / BLOCKS, block % BLOCKS, unit % PARTS, quad);
+}
 
 // The whole of a plane of two bits, as four vectors: the last two count in blocks of 16 chunks only.
 fn spread2(v: vec4<u32>, u: vec4<u32>, v2: vec4<u32>, u2: vec4<u32>, part: u32) -> Vectors {

@@ -3,7 +3,7 @@
 #[path = "variants.rs"]
 mod variants;
 
-use self::variants::Form;
+use self::variants::{CAPACITY, COMBINED_THREADS, Form};
 use super::Source;
 
 pub(crate) fn sources() -> Vec<Source> {
@@ -40,8 +40,8 @@ fn plain() -> Vec<Source> {
         for rows in Form::Plain.rows(false) {
             sources.push(Source::new(
                 format!("few_{name}_{}_x{rows}", Form::Plain.name()),
-                format!("const ROWS: u32 = {rows}u;\n"),
-                &["linear/gpu/few/frame.wgsl", weights, "linear/gpu/few/plain.wgsl"],
+                format!("const ROWS: u32 = {rows}u;\nconst SUMS: u32 = {rows}u;\n"),
+                &[&PRODUCT[..], &[weights, "linear/gpu/few/plain.wgsl"][..]].concat(),
             ));
         }
     }
@@ -55,27 +55,59 @@ fn quantised(
     wide_scales: bool,
 ) -> Vec<Source> {
     let mut sources = vec![];
+    let layout = format!("const CHUNKS: u32 = {chunks}u;\nconst BLOCKS: u32 = {blocks}u;\n");
+    let weights = ["linear/gpu/few/planes.wgsl", codes, scales];
     for form in [Form::Int8, Form::Int8x2, Form::Exact] {
         let terms = if form == Form::Int8x2 { 2 } else { 1 };
-        let multiply =
-            if form == Form::Exact { "linear/gpu/few/exact.wgsl" } else { "linear/gpu/few/int8.wgsl" };
+        let multiply = match form {
+            Form::Exact => &["linear/gpu/few/units.wgsl", "linear/gpu/few/exact.wgsl"][..],
+            _ => &["linear/gpu/few/units.wgsl", INT8[0], INT8[1]],
+        };
         for rows in form.rows(wide_scales) {
             sources.push(Source::new(
                 format!("few_{name}_{}_x{rows}", form.name()),
                 format!(
-                    "const ROWS: u32 = {rows}u;\nconst TERMS: u32 = {terms}u;\n\
-                     const CHUNKS: u32 = {chunks}u;\nconst BLOCKS: u32 = {blocks}u;\n"
+                    "const ROWS: u32 = {rows}u;\nconst SUMS: u32 = {rows}u;\nconst TERMS: u32 = {terms}u;\n{layout}"
                 ),
-                &[
-                    "linear/gpu/few/frame.wgsl",
-                    "linear/gpu/few/planes.wgsl",
-                    codes,
-                    scales,
-                    "linear/gpu/few/units.wgsl",
-                    multiply,
-                ],
+                &[&PRODUCT[..], &weights, multiply].concat(),
+            ));
+        }
+    }
+    if !wide_scales {
+        sources.push(Source::new(
+            format!("few_{name}_gated"),
+            format!(
+                "const ROWS: u32 = 1u;\nconst SUMS: u32 = 2u;\nconst TERMS: u32 = 1u;\nalias Lane = f32;\n{layout}"
+            ),
+            &[&EXPERTS[..], &weights, &INT8, &["linear/gpu/few/gated.wgsl"]].concat(),
+        ));
+        for threads in COMBINED_THREADS {
+            sources.push(Source::new(
+                format!("few_{name}_combined_{threads}"),
+                format!("const THREADS: u32 = {threads}u;\nconst CAPACITY: u32 = {CAPACITY}u;\n{layout}"),
+                &[&CHOICES[..], &weights, &["linear/gpu/few/int8.wgsl", "linear/gpu/few/combined.wgsl"]]
+                    .concat(),
             ));
         }
     }
     sources
 }
+
+/// A product whose results are stored.
+const PRODUCT: [&str; 4] = [
+    "linear/gpu/few/frame.wgsl",
+    "linear/gpu/few/share.wgsl",
+    "linear/gpu/few/sums.wgsl",
+    "linear/gpu/few/store.wgsl",
+];
+/// Products of experts, one gating the other.
+const EXPERTS: [&str; 4] = [
+    "linear/gpu/few/frame.wgsl",
+    "linear/gpu/few/share.wgsl",
+    "linear/gpu/few/sums.wgsl",
+    "linear/gpu/rowwise/gate.wgsl",
+];
+/// Products of experts that are added up.
+const CHOICES: [&str; 2] = ["linear/gpu/few/frame.wgsl", "gpu/int8.wgsl"];
+/// Codes times int8 rows, and the rows.
+const INT8: [&str; 2] = ["linear/gpu/few/int8_rows.wgsl", "linear/gpu/few/int8.wgsl"];

@@ -1,11 +1,6 @@
 // The loop over the units of a panel, for quantised weights. What is done with a unit is `accumulate`, in another part.
 // One unit at a time: with enough workgroups at work, registers are worth more than loads ahead.
 
-fn place_of(first: u32, unit: u32, quad: u32) -> Place {
-    let block = unit / PARTS;
-    return Place(first + block / BLOCKS, block % BLOCKS, unit % PARTS, quad);
-}
-
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let share = share_of(group);

@@ -36,3 +36,8 @@ impl Form {
         }
     }
 }
+
+/// Columns that the choices of a row have together at most, where their results are added up.
+pub(crate) const CAPACITY: usize = 8192;
+/// Threads of a workgroup that adds up the results of experts.
+pub(crate) const COMBINED_THREADS: [usize; 2] = [1024, 256];

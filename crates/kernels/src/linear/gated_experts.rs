@@ -1,0 +1,130 @@
+//! The first half of a layer of experts: gate, up, and the one passed through the other, without a launch between them.
+
+use bessemer_hal::cpu::{Invocation, Tile};
+use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling};
+use bytemuck::{Pod, Zeroable};
+
+use super::gated::{GateActivation, gate_row};
+use super::gpu::product;
+use super::layout::{LANES, LinearLayout};
+use super::multiply::{Routing, SlotInput, Write, multiply_experts};
+use super::ops::{Operands, ProductParams, Weights, broken};
+use super::select::tile_columns;
+use crate::{Activations, Catalog, Isa, Kernel, Op, bounds};
+
+/// `out[slot] = act(g) · u`, `g` and `u` being the halves of `x[slot / top_k] · W[ids[slot]]ᵀ + bias[ids[slot]]`.
+///
+/// What [`Experts`](super::Experts) and [`Gated`](super::Gated) are for few slots on a GPU: see [`GatedExperts::takes`]. A slot
+/// whose id is no expert keeps its row.
+#[derive(Clone, Debug)]
+pub struct GatedExperts {
+    /// `[slots / top_k, inp]`.
+    pub x: Activations,
+    /// `[experts, 2 · width, inp]`: the gate's rows, then those of up.
+    pub weights: Weights,
+    /// u32 `[slots]`: the expert of each slot.
+    pub ids: Slice,
+    /// Slots that read one row.
+    pub top_k: usize,
+    /// f32 `[slots, width]`.
+    pub out: Slice,
+    /// Tokens times experts per token.
+    pub slots: usize,
+    /// What gates are passed through.
+    pub activation: GateActivation,
+}
+
+#[derive(Clone, Copy, Pod, Zeroable)]
+#[repr(C)]
+struct Params {
+    product: ProductParams,
+    gelu: u32,
+}
+
+static KERNEL: Kernel = Kernel { name: "gated_experts", cpu: kernel };
+
+impl GatedExperts {
+    /// Whether a GPU has a launch for so many slots: they are few, and the weights have codes with narrow scales. Int8
+    /// rows of one term only.
+    pub fn takes(weights: &LinearLayout, slots: usize, limits: &GpuLimits) -> bool {
+        product::gates(weights, slots, limits)
+    }
+
+    /// Columns of the result.
+    pub(super) fn width(&self) -> usize {
+        self.weights.layout.out() / 2
+    }
+
+    /// Checks every size; the bindings of weights, activations and bias.
+    fn check(&self) -> Result<Vec<Binding>> {
+        let (layout, slots) = (&self.weights.layout, self.slots);
+        bounds::rule("gated_experts", layout.out().is_multiple_of(2 * LANES), || {
+            format!("gate and up have {} rows together, not a multiple of {}", layout.out(), 2 * LANES)
+        })?;
+        bounds::rule("gated_experts", self.top_k > 0, || "a row needs at least one expert".into())?;
+        bounds::holds::<u32>("gated_experts", "ids", &self.ids, &[slots])?;
+        bounds::holds::<f32>("gated_experts", "out", &self.out, &[slots, self.width()])?;
+        self.weights.bind("gated_experts", &self.x, slots.div_ceil(self.top_k))
+    }
+}
+
+impl Op for GatedExperts {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let (layout, slots) = (&self.weights.layout, self.slots);
+        let mut bindings = self.check()?;
+        bindings.push(Binding::read(self.ids.clone()));
+        let tiling = Tiling::by_cols(slots, self.width(), tile_columns(layout, slots, catalog.workers()));
+        bindings.push(Binding::write(self.out.clone(), tiling));
+        let product = ProductParams::new(&self.weights, &self.x, slots, Write::Store);
+        let params = Params {
+            product: product.of_tokens(self.top_k),
+            gelu: u32::from(self.activation == GateActivation::GeluTanh),
+        };
+        Ok(Dispatch {
+            pipeline: catalog.pipeline(&KERNEL)?,
+            bindings,
+            params: bytemuck::bytes_of(&params).to_vec(),
+            groups: tiling.grid(),
+        })
+    }
+
+    /// One launch.
+    fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
+        self.check()?;
+        product::gated_experts(self, catalog, limits)
+    }
+}
+
+fn kernel(invocation: &mut Invocation<'_>) {
+    let Params { product, gelu } = invocation.params();
+    let Operands { matrix, x, epilogue, next } = Operands::read(invocation, &product);
+    let slots = product.rows();
+    let ids = invocation.input::<u32>(next).get(..slots).unwrap_or_default();
+    let (offsets, order) = by_expert(ids, matrix.layout().experts());
+    let routing =
+        Routing { offsets: &offsets, order: &order, input: SlotInput::Token { top_k: product.top_k() } };
+    let mut out = invocation.output::<f32>(next + 1);
+    let (cols, first) = (out.cols(), out.first_col() / LANES);
+    let [mut gate, mut up] = [vec![0.0; slots * cols], vec![0.0; slots * cols]];
+    let apart = matrix.layout().out() / 2 / LANES;
+    for (half, from) in [(&mut gate, first), (&mut up, first + apart)] {
+        let mut tile = Tile::from_slice(half, cols, 0..cols);
+        let panels = from..from + cols.div_ceil(LANES);
+        multiply_experts(Isa::detect(), matrix, x, routing, panels, &mut tile, epilogue)
+            .unwrap_or_else(|error| broken(&error.to_string()));
+    }
+    let activation = if gelu == 1 { GateActivation::GeluTanh } else { GateActivation::Silu };
+    for &slot in &order {
+        let row = slot as usize * cols..(slot as usize + 1) * cols;
+        gate_row(Isa::detect(), activation, &gate[row.clone()], &up[row], out.row_mut(slot as usize));
+    }
+}
+
+/// The slots of each expert, as [`Routing`] takes them; those of none are left out.
+pub(super) fn by_expert(ids: &[u32], experts: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut order: Vec<u32> =
+        (0..ids.len() as u32).filter(|slot| (ids[*slot as usize] as usize) < experts).collect();
+    order.sort_by_key(|slot| ids[*slot as usize]);
+    let below = |expert: usize| order.partition_point(|slot| (ids[*slot as usize] as usize) < expert) as u32;
+    ((0..=experts).map(below).collect(), order)
+}

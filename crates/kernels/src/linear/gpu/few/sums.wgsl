@@ -1,0 +1,38 @@
+// What joins the sums of the threads of a workgroup of 256. A prelude gives SUMS, the sums that a thread has.
+//
+// The order is the same for every SUMS and every device: eight neighbouring entries as a tree, then those sums one after
+// the other.
+
+const PAIR: u32 = min(SUMS, 2u);
+
+// [PAIR][entry][quad], then [SUMS][segment of eight entries][lane].
+var<workgroup> parts: array<vec4<f32>, 256u * PAIR>;
+var<workgroup> segments: array<f32, 128u * SUMS>;
+
+// Sums of eight neighbouring entries, as a tree, for sum r and the next.
+fn fold(t: u32, r: u32, acc: ptr<function, array<vec4<f32>, SUMS>>) {
+    parts[t] = (*acc)[r];
+    if (PAIR == 2u) { parts[256u * (PAIR - 1u) + t] = (*acc)[r + 1u]; }
+    workgroupBarrier();
+    if (t < 128u * PAIR) {
+        let c = t & 3u;
+        let at = 256u * (t >> 7u) + ((t >> 4u) & 7u) * 32u + ((t >> 2u) & 3u);
+        let low = (parts[at][c] + parts[at + 4u][c]) + (parts[at + 8u][c] + parts[at + 12u][c]);
+        let high = (parts[at + 16u][c] + parts[at + 20u][c]) + (parts[at + 24u][c] + parts[at + 28u][c]);
+        segments[128u * r + t] = low + high;
+    }
+    workgroupBarrier();
+}
+
+// Sum r of output `lane` of a panel, `within` among those of the workgroup. A panel has 2^(kt_shift - 3) segments. All are
+// read at once: a loop of that length would wait for each.
+fn sum_of(r: u32, within: u32, lane: u32) -> f32 {
+    let count = 1u << (p.kt_shift - 3u);
+    let first = 128u * r + lane;
+    var sum = 0.0;
+    for (var s = 0u; s < 8u; s++) {
+        let v = segments[first + 16u * ((within * count + s) & 7u)];
+        sum += select(0.0, v, s < count);
+    }
+    return sum;
+}
