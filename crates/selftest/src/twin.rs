@@ -113,9 +113,17 @@ impl Twin {
     /// # Errors
     /// When the operation is refused or the device fails.
     pub fn run_on(&self, side: Side, op: &impl Op) -> Result<()> {
+        self.run_launches(side, &self.launches(side, op)?)
+    }
+
+    /// Runs launches on one device, one after the other, and waits for them.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn run_launches(&self, side: Side, launches: &[Dispatch]) -> Result<()> {
         let device = self.catalog(side).device();
         let mut encoder = device.create_encoder("check")?;
-        for launch in &self.launches(side, op)? {
+        for launch in launches {
             encoder.dispatch(launch)?;
             encoder.barrier();
         }

@@ -1,6 +1,7 @@
 //! Matrix products: every encoding with every form of activations, in shapes that leave edges everywhere.
 
 pub(super) mod embedding;
+pub(super) mod expert_layer;
 mod sample;
 pub(super) mod tile;
 

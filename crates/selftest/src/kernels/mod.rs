@@ -43,6 +43,7 @@ pub fn operations() -> Vec<(&'static str, &'static [Check])> {
     vec![
         ("attention", attention::CHECKS),
         ("embedding", linear::embedding::CHECKS),
+        ("expert_layer", linear::expert_layer::CHECKS),
         ("feed", feed::CHECKS),
         ("gather", gather::CHECKS),
         ("linear", linear::CHECKS),
