@@ -1,7 +1,9 @@
 //! The mixture of experts: every token visits the `top_k` experts that its router chose.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{Experts, GateActivation, Gated, SlotInput, SlotOrder, Write};
+use bessemer_kernels::linear::{
+    CombinedExperts, Experts, GateActivation, Gated, GatedExperts, SlotInput, SlotOrder, Write,
+};
 use bessemer_kernels::rms_norm::NormInput;
 use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
 use bessemer_kernels::{Activations, View};
@@ -11,7 +13,7 @@ use crate::config::MoeConfig;
 use crate::layers::linear::{Input, Linear, convert, input_of, produce};
 use crate::layers::norm::{NextNorm, Norm};
 use crate::loader::{Loader, Matrix};
-use crate::precision::Precision;
+use crate::precision::{Precision, Terms};
 use crate::{ModelError, Result};
 
 /// `post_attention_layernorm` and the sparse `mlp` of a decoder layer.
@@ -83,7 +85,7 @@ impl Moe {
         rows: usize,
         next: Option<&NextNorm<'_>>,
     ) -> Result<()> {
-        let MoeConfig { experts, top_k, width, .. } = self.config;
+        let MoeConfig { experts, top_k, .. } = self.config;
         // The router takes f32. [rows, hidden]
         let (plain, normed) =
             self.norm.encode_with_f32(recorder, x, rows, self.gate_up.input(self.precision))?;
@@ -102,18 +104,89 @@ impl Moe {
             scores: Scores::Softmax,
             normalise: if self.config.normalise { Normalise::SumToOne } else { Normalise::Keep },
         })?;
-        let routing = Routing { order: self.sort(recorder, &ids, rows)?, ids, rows };
+        let chosen = Chosen { ids, weights, rows };
+        let left = match self.halves(recorder, rows) {
+            Some(gate_up) => self.encode_halves(recorder, gate_up, normed, &chosen, x)?,
+            None => self.encode_parts(recorder, &normed, chosen, x)?,
+        };
+        match (next, left) {
+            (Some(next), left) => next.encode(recorder, left, rows),
+            (None, NormInput::Combined(combine)) => Ok(recorder.record(&combine)?),
+            (None, NormInput::Given(_)) => Ok(()),
+        }
+    }
 
+    /// The matrices of gate and up, where few rows of this layer are two launches, gate and up with what comes between
+    /// them, and down with the sum of what the experts gave.
+    fn halves(&self, recorder: &Recorder<'_>, rows: usize) -> Option<&Matrix> {
+        let GateUp::One(gate_up) = &self.gate_up else { return None };
+        let limits = recorder.runtime().catalog().gpu()?;
+        let one_term = |matrix: &Matrix| {
+            matches!(input_of(matrix, self.precision), Input::Int8 { terms: Terms::One, .. })
+        };
+        let top_k = self.config.top_k;
+        let taken = one_term(gate_up)
+            && one_term(&self.down)
+            && GatedExperts::takes(&gate_up.layout, rows * top_k, limits)
+            && CombinedExperts::takes(&self.down.layout, rows, top_k, limits);
+        taken.then_some(gate_up)
+    }
+
+    /// The experts in two launches; what is left of `x` to do.
+    fn encode_halves(
+        &self,
+        recorder: &mut Recorder<'_>,
+        gate_up: &Matrix,
+        normed: Activations,
+        chosen: &Chosen,
+        x: &Slice,
+    ) -> Result<NormInput> {
+        let MoeConfig { top_k, width, .. } = self.config;
+        let Chosen { ids, weights, rows } = chosen;
+        let slots = rows * top_k;
+        let gated = recorder.transient("gated", slots * width * 4)?; // [slots, width]
+        recorder.record(&GatedExperts {
+            x: normed,
+            weights: gate_up.weights(None),
+            ids: ids.clone(),
+            top_k,
+            out: gated.clone(),
+            slots,
+            activation: GateActivation::Silu,
+        })?;
+        recorder.record(&CombinedExperts {
+            x: gated,
+            weights: self.down.weights(None),
+            ids: ids.clone(),
+            shares: weights.clone(),
+            out: x.clone(),
+            rows: *rows,
+            top_k,
+        })?;
+        Ok(NormInput::Given(x.clone()))
+    }
+
+    /// The experts a matrix at a time; what is left of `x` to do.
+    fn encode_parts(
+        &self,
+        recorder: &mut Recorder<'_>,
+        normed: &Activations,
+        chosen: Chosen,
+        x: &Slice,
+    ) -> Result<NormInput> {
+        let MoeConfig { top_k, width, .. } = self.config;
+        let Chosen { ids, weights, rows } = chosen;
+        let routing = Routing { order: self.sort(recorder, &ids, rows)?, ids, rows };
         let slots = rows * top_k;
         let tokens = SlotInput::Token { top_k: top_k as u32 };
         let (gate, up) = match &self.gate_up {
             GateUp::One(matrix) => {
-                let y = self.experts(recorder, matrix, &normed, tokens, &routing)?; // [slots, 2 width]
+                let y = self.experts(recorder, matrix, normed, tokens, &routing)?; // [slots, 2 width]
                 let part = |offset| View { slice: y.clone(), stride: 2 * width, offset };
                 (part(0), part(width))
             }
             GateUp::Each(gate, up) => {
-                let mut one = |matrix| self.experts(recorder, matrix, &normed, tokens, &routing);
+                let mut one = |matrix| self.experts(recorder, matrix, normed, tokens, &routing);
                 (View::dense(one(gate)?, width), View::dense(one(up)?, width))
             }
         };
@@ -129,11 +202,7 @@ impl Moe {
                 })?)
             })?; // [slots, width]
         let y = self.experts(recorder, &self.down, &gated, SlotInput::Slot, &routing)?; // [slots, hidden]
-        let combine = Combine { y, weights, out: x.clone(), rows, top_k, dim: self.hidden };
-        match next {
-            Some(next) => next.encode(recorder, NormInput::Combined(combine), rows),
-            None => Ok(recorder.record(&combine)?),
-        }
+        Ok(NormInput::Combined(Combine { y, weights, out: x.clone(), rows, top_k, dim: self.hidden }))
     }
 
     /// The slots by expert, where the products that follow read them.
@@ -177,6 +246,15 @@ impl Moe {
         })?;
         Ok(y)
     }
+}
+
+/// What the router chose.
+struct Chosen {
+    /// u32 [rows, top_k].
+    ids: Slice,
+    /// f32 [rows, top_k].
+    weights: Slice,
+    rows: usize,
 }
 
 /// The expert of each slot, and, where somebody reads them, the slots of each expert.
