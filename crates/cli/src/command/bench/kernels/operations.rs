@@ -3,8 +3,8 @@
 use bessemer_hal::Slice;
 use bessemer_kernels::attention::Attention;
 use bessemer_kernels::linear::{
-    Encoding, Experts, GateActivation, Gated, LANES, Linear, LinearLayout, LinearShape, ScaleType, SlotInput,
-    SlotOrder, Source, Weights, Write, pack,
+    CombinedExperts, Encoding, Experts, GateActivation, Gated, GatedExperts, LANES, Linear, LinearLayout,
+    LinearShape, ScaleType, SlotInput, SlotOrder, Source, Weights, Write, pack,
 };
 use bessemer_kernels::rms_norm::{NormInput, RmsNorm};
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
@@ -34,6 +34,8 @@ pub enum Operation {
     Gated { dim: usize },
     Router { experts: usize, top_k: usize },
     Experts { name: &'static str, out: usize, inp: usize, token: bool },
+    GatedExperts { width: usize, inp: usize },
+    CombinedExperts { out: usize, inp: usize },
     CombineNorm { top_k: usize, dim: usize },
     Sample { vocab: usize },
 }
@@ -68,6 +70,8 @@ impl Case {
             Operation::Attention { .. } => "attention",
             Operation::Gated { .. } => "gated",
             Operation::Router { .. } => "router",
+            Operation::GatedExperts { .. } => "gated_experts",
+            Operation::CombinedExperts { .. } => "combined_experts",
             Operation::CombineNorm { .. } => "combine_norm",
             Operation::Sample { .. } => "sample",
         }
@@ -83,6 +87,10 @@ impl Case {
             }
             Operation::Router { experts, top_k } => format!("{top_k} of {experts}"),
             Operation::Experts { out, inp, .. } => format!("{TOP_K} of {EXPERTS} × {out} × {inp}"),
+            Operation::GatedExperts { width, inp } => {
+                format!("{TOP_K} of {EXPERTS} × 2 × {width} × {inp}")
+            }
+            Operation::CombinedExperts { out, inp } => format!("{TOP_K} of {EXPERTS} × {out} × {inp}"),
             Operation::CombineNorm { top_k, dim } => format!("{top_k} × {dim}"),
             Operation::Sample { vocab } => format!("greedy of {vocab}"),
         }
@@ -91,6 +99,11 @@ impl Case {
     pub fn work(&self) -> Work {
         let rows = self.rows as f64;
         let int8 = |columns: usize| columns as f64 * (1.0 + 8.0 / GROUP as f64);
+        // Each expert that is visited is read once: all of them, once rows are many.
+        let visited = |out: usize, inp: usize| {
+            let experts = EXPERTS as f64 * (1.0 - (1.0 - TOP_K as f64 / EXPERTS as f64).powf(rows));
+            experts * layout(1, out, inp).bytes() as f64
+        };
         let (bytes, operations) = match self.operation {
             Operation::RmsNorm { dim } => (rows * (4.0 * dim as f64 + int8(dim)), 4.0 * rows * dim as f64),
             Operation::Linear { out, inp, .. } => (
@@ -116,14 +129,19 @@ impl Case {
             }
             Operation::Experts { out, inp, token, .. } => {
                 let slots = rows * TOP_K as f64;
-                // Each expert that is visited is read once: all of them, once rows are many.
-                let visited = EXPERTS as f64 * (1.0 - (1.0 - TOP_K as f64 / EXPERTS as f64).powf(rows));
-                let one = layout(1, out, inp).bytes() as f64;
                 let inputs = if token { rows } else { slots };
-                (
-                    visited * one + inputs * int8(inp) + slots * 4.0 * out as f64,
-                    2.0 * slots * out as f64 * inp as f64,
-                )
+                let moved = visited(out, inp) + inputs * int8(inp) + slots * 4.0 * out as f64;
+                (moved, 2.0 * slots * out as f64 * inp as f64)
+            }
+            Operation::GatedExperts { width, inp } => {
+                let slots = rows * TOP_K as f64;
+                let moved = visited(2 * width, inp) + rows * int8(inp) + slots * 4.0 * width as f64;
+                (moved, 4.0 * slots * width as f64 * inp as f64)
+            }
+            Operation::CombinedExperts { out, inp } => {
+                let slots = rows * TOP_K as f64;
+                let moved = visited(out, inp) + slots * 4.0 * inp as f64 + rows * 8.0 * out as f64;
+                (moved, 2.0 * slots * out as f64 * inp as f64)
             }
             Operation::CombineNorm { top_k, dim } => {
                 let moved = (4 * dim * (top_k + 2)) as f64 + int8(dim);
@@ -241,6 +259,42 @@ impl Case {
                 // Other experts in every launch, so that each reads its own from memory.
                 let ops = (0..8)
                     .map(|seed| experts(bench, &weights, rows, token, seed))
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                bench.record(&ops, launches(16))
+            }
+            Operation::GatedExperts { width, inp } => {
+                let weights = weights(bench, layout(EXPERTS, 2 * width, inp))?;
+                let slots = rows * TOP_K;
+                let ops = (0..8)
+                    .map(|seed| {
+                        Ok(GatedExperts {
+                            x: int8(bench, rows, inp)?,
+                            weights: weights.clone(),
+                            ids: bench.put(&chosen(rows, seed))?,
+                            top_k: TOP_K,
+                            out: bench.room(slots * width * 4)?,
+                            slots,
+                            activation: GateActivation::Silu,
+                        })
+                    })
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                bench.record(&ops, launches(16))
+            }
+            Operation::CombinedExperts { out, inp } => {
+                let weights = weights(bench, layout(EXPERTS, out, inp))?;
+                let slots = rows * TOP_K;
+                let ops = (0..8)
+                    .map(|seed| {
+                        Ok(CombinedExperts {
+                            x: bench.filled(slots * inp * 4, &0.1_f32.to_le_bytes())?,
+                            weights: weights.clone(),
+                            ids: bench.put(&chosen(rows, seed))?,
+                            shares: bench.filled(slots * 4, &0.1_f32.to_le_bytes())?,
+                            out: bench.room(rows * out * 4)?,
+                            rows,
+                            top_k: TOP_K,
+                        })
+                    })
                     .collect::<anyhow::Result<Vec<_>>>()?;
                 bench.record(&ops, launches(16))
             }
@@ -364,16 +418,20 @@ fn half_pattern() -> Vec<u8> {
         .collect()
 }
 
-/// Rows that choose their experts at random.
-fn experts(bench: &Bench, weights: &Weights, rows: usize, token: bool, seed: u64) -> anyhow::Result<Experts> {
+/// The experts that rows choose at random.
+fn chosen(rows: usize, seed: u64) -> Vec<u32> {
     let mut random = SmallRng::seed_from_u64(seed);
     let mut all: Vec<u32> = (0..EXPERTS as u32).collect();
-    let ids: Vec<u32> = (0..rows)
-        .flat_map(|_| {
-            all.shuffle(&mut random);
-            all[..TOP_K].to_vec()
-        })
-        .collect();
+    let mut choices = || {
+        all.shuffle(&mut random);
+        all[..TOP_K].to_vec()
+    };
+    (0..rows).flat_map(|_| choices()).collect()
+}
+
+/// Rows that choose their experts at random.
+fn experts(bench: &Bench, weights: &Weights, rows: usize, token: bool, seed: u64) -> anyhow::Result<Experts> {
+    let ids = chosen(rows, seed);
     let mut order: Vec<u32> = (0..ids.len() as u32).collect();
     order.sort_by_key(|slot| ids[*slot as usize]);
     let offsets: Vec<u32> =

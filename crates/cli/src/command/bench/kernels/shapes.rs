@@ -37,6 +37,8 @@ pub fn cases() -> Vec<Case> {
         add(model, Operation::Experts { name: "experts.down", out: 2048, inp: 768, token: false });
         add(model, Operation::CombineNorm { top_k: 8, dim: 2048 });
         if rows <= 8 {
+            add(model, Operation::GatedExperts { width: 768, inp: 2048 });
+            add(model, Operation::CombinedExperts { out: 2048, inp: 768 });
             add(model, linear("lm_head", 151_936, 2048));
         }
     }
