@@ -116,7 +116,11 @@ impl Network {
             blocks_per_seq: step.batch.blocks_per_seq,
             layout: data.layout().to_vec(),
         };
-        if !self.keeps(&shape) {
+        let keeps = self.keeps();
+        if !keeps {
+            self.recorded.clear();
+        }
+        if !keeps || shape.rows > KEPT_ROWS {
             let mut recorder = self.runtime.committing_recorder("step")?;
             let outputs = self.record(&mut recorder, &data, &batch, lists, &shape)?;
             return Ok((recorder.submit()?, outputs));
@@ -146,11 +150,10 @@ impl Network {
         Ok((self.runtime.submit(&recording)?, outputs))
     }
 
-    /// Whether the recording of such a step is kept: where the device can run it again, with the ring on, and with the
-    /// pool on, since without it a step's memory goes with the step.
-    fn keeps(&self, shape: &Shape) -> bool {
-        shape.rows <= KEPT_ROWS
-            && self.runtime.device().info().limits.resubmit
+    /// Whether recordings are kept: where the device can run them again, with the ring on, and with the pool on, since
+    /// without it a step's memory goes with the step.
+    fn keeps(&self) -> bool {
+        self.runtime.device().info().limits.resubmit
             && self.runtime.is_active(Feature::CommandBufferRing)
             && self.runtime.is_active(Feature::MemoryPool)
     }

@@ -10,13 +10,15 @@
 //!   writes its own before it reads any.
 //! - **A failed step fails its own requests**, unless the network can run it again in a plainer way. Errors and panics
 //!   end the requests whose rows were in the step; all others go on, from before the steps that were submitted behind it.
+//! - **A self-check gives way.** While idle, the thread runs the generations of a self-check, if one is due. They are no
+//!   requests: whoever sends one takes their place after the steps under way.
 //! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
 //!   sees the end finds them settled.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -26,6 +28,7 @@ use crate::batch::{StepInput, Want, lay_out};
 use crate::gate::Ticket;
 use crate::reply_stream::Outlet;
 use crate::scheduler::{Plan, Scheduler};
+use crate::self_check::{CheckRun, SelfCheck};
 use crate::sequence::{Sequence, SequenceId};
 use crate::stop::StopRules;
 use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Token, Usage};
@@ -112,6 +115,7 @@ pub(crate) struct Worker {
     vocab: usize,
     scheduler: Scheduler,
     owners: BTreeMap<SequenceId, Owner>,
+    check: Option<SelfCheck>,
     /// Oldest first.
     under_way: VecDeque<UnderWay>,
     next_id: u64,
@@ -132,8 +136,20 @@ struct UnderWay {
 
 /// For whom a sequence runs.
 enum Owner {
-    Generate { sampling: Sampling, seed: u64, rules: StopRules, outlet: Outlet, usage: Usage },
-    Evaluate { logits: Vec<f32>, reply: SyncSender<Result<Vec<f32>>>, _ticket: Ticket },
+    Generate {
+        sampling: Sampling,
+        seed: u64,
+        rules: StopRules,
+        outlet: Outlet,
+        usage: Usage,
+    },
+    Evaluate {
+        logits: Vec<f32>,
+        reply: SyncSender<Result<Vec<f32>>>,
+        _ticket: Ticket,
+    },
+    /// The self-check. It counts nowhere as a request.
+    Check(CheckRun),
 }
 
 /// How a sequence ends. An evaluated one ends with [`FinishReason::Stop`].
@@ -147,6 +163,7 @@ impl Worker {
         forward: Box<dyn Forward>,
         vocab: usize,
         scheduler: Scheduler,
+        check: Option<SelfCheck>,
     ) -> Self {
         let mut worker = Self {
             commands,
@@ -155,6 +172,7 @@ impl Worker {
             vocab,
             scheduler,
             owners: BTreeMap::new(),
+            check,
             under_way: VecDeque::new(),
             next_id: 0,
             stats: EngineStats::default(),
@@ -169,9 +187,15 @@ impl Worker {
         loop {
             if self.scheduler.is_idle() && self.under_way.is_empty() {
                 self.check_integrity();
-                match self.commands.recv() {
-                    Ok(command) => self.accept(command),
-                    Err(_) => return,
+                let command = match self.commands.try_recv() {
+                    Err(TryRecvError::Empty) if self.begin_check() => None,
+                    Err(TryRecvError::Empty) => Some(self.commands.recv().ok()),
+                    outcome => Some(outcome.ok()),
+                };
+                match command {
+                    Some(Some(command)) => self.accept(command),
+                    Some(None) => return,
+                    None => {}
                 }
             }
             while let Ok(command) = self.commands.try_recv() {
@@ -191,6 +215,9 @@ impl Worker {
     }
 
     fn accept(&mut self, command: Command) {
+        if !matches!(command, Command::Wake) {
+            self.interrupt_check();
+        }
         let id = SequenceId(self.next_id);
         let (sequence, most, owner) = match command {
             Command::Wake => return,
@@ -229,8 +256,48 @@ impl Worker {
         while !self.under_way.is_empty() {
             self.finish_step();
         }
+        let outcome = self.forward.configure(settings);
+        if let (Ok(()), Some(check)) = (&outcome, &mut self.check) {
+            check.restart();
+        }
         // Nobody listens any more: it is switched all the same.
-        reply.try_send(self.forward.configure(settings)).ok();
+        reply.try_send(outcome).ok();
+    }
+
+    /// Begins a run of the self-check, if one is due. Nothing else is to be done.
+    fn begin_check(&mut self) -> bool {
+        let Some((prompt, run)) = self.check.as_mut().and_then(SelfCheck::begin) else { return false };
+        let id = SequenceId(self.next_id);
+        self.next_id += 1;
+        let most = prompt.len() + run.wanted();
+        self.owners.insert(id, Owner::Check(run));
+        if self.scheduler.add(Sequence::new(id, prompt, most)).is_err() {
+            let reason = "the KV cache is too small for it".into();
+            self.end(vec![(id, Err(EngineError::Step { reason }))]);
+        }
+        true
+    }
+
+    /// Ends a run of the self-check, because something else is to be done.
+    fn interrupt_check(&mut self) {
+        if self.check.as_ref().is_some_and(SelfCheck::is_running) {
+            while !self.under_way.is_empty() {
+                self.finish_step();
+            }
+            // It has no end of its own: whoever asks finds it gone.
+            let scheduler = &mut self.scheduler;
+            self.owners.retain(|id, owner| {
+                let stays = !matches!(owner, Owner::Check(_));
+                if !stays {
+                    scheduler.remove(*id);
+                }
+                stays
+            });
+            self.publish();
+        }
+        if let Some(check) = &mut self.check {
+            check.give_way();
+        }
     }
 
     /// Ends the requests whose owners have lost interest.
@@ -288,6 +355,7 @@ impl Worker {
         let step = lay_out(scheduler, plan, |id| match owners.get(&id)? {
             Owner::Generate { sampling, seed, .. } => Some(Want::Draw { sampling, seed: *seed }),
             Owner::Evaluate { .. } => Some(Want::Logits),
+            Owner::Check(run) => Some(Want::Draw { sampling: &run.sampling, seed: 0 }),
         });
         let started = Instant::now();
         catch_unwind(AssertUnwindSafe(|| forward.start(&step)))
@@ -359,8 +427,18 @@ impl Worker {
         let mut ended = Vec::new();
         let mut emitted = Vec::new();
         for (id, token) in step.draws.into_iter().zip(output.tokens) {
-            // The surplus row of a request that ended a step earlier.
-            let Some(Owner::Generate { rules, usage, .. }) = self.owners.get_mut(&id) else { continue };
+            let (rules, usage) = match self.owners.get_mut(&id) {
+                Some(Owner::Generate { rules, usage, .. }) => (rules, usage),
+                Some(Owner::Check(run)) => {
+                    self.scheduler.learn(id, token.id);
+                    if run.take(token.id) {
+                        ended.push((id, Ok(FinishReason::Length)));
+                    }
+                    continue;
+                }
+                // The surplus row of a request that ended a step earlier.
+                _ => continue,
+            };
             let verdict = rules.judge(token.id, usage.completion_tokens);
             if let Some(reason) = verdict.reason() {
                 ended.push((id, Ok(reason)));
@@ -401,6 +479,12 @@ impl Worker {
         for (id, end) in ended {
             self.scheduler.remove(id);
             let Some(owner) = self.owners.remove(&id) else { continue };
+            if let Owner::Check(run) = owner {
+                if let Some(check) = &mut self.check {
+                    check.ended(end.map(|_| run));
+                }
+                continue;
+            }
             match end {
                 Ok(FinishReason::Cancelled) => self.stats.cancelled += 1,
                 Ok(_) => self.stats.finished += 1,
@@ -421,7 +505,8 @@ impl Worker {
 
     fn publish(&mut self) {
         let pool = self.scheduler.pool();
-        self.stats.running = self.scheduler.running_len();
+        let checking = usize::from(self.check.as_ref().is_some_and(SelfCheck::is_running));
+        self.stats.running = self.scheduler.running_len().saturating_sub(checking);
         self.stats.kv_blocks_total = pool.total();
         self.stats.kv_blocks_free = pool.free();
         self.stats.kv_blocks_used = pool.used();
@@ -448,6 +533,7 @@ impl Owner {
                 // Nobody listens any more: then nobody misses it.
                 reply.try_send(end.map(|_| logits)).ok();
             }
+            Self::Check(_) => {}
         }
     }
 }

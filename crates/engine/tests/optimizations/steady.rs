@@ -26,7 +26,7 @@ fn around(engine: &Engine, before: usize, steps: usize) -> (OptimizationStats, O
 }
 
 fn a_steady_step_costs_next_to_nothing(device: &Arc<dyn Device>, before: usize, steps: usize) {
-    let engine = engine(device, "default", Optimizations::default());
+    let engine = engine(device, "default", Optimizations::on());
     // Once before, so that the shapes are known.
     around(&engine, before, steps);
     let (start, end) = around(&engine, before, steps);

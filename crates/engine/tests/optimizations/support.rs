@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bessemer_engine::{
-    Engine, EngineError, EngineOptions, Feature, Optimizations, Reply, ReplyStream, Request, Sampling,
+    Engine, EngineError, EngineOptions, Feature, Master, Optimizations, Reply, ReplyStream, Request, Sampling,
 };
 use bessemer_hal::Device;
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
@@ -16,7 +16,8 @@ pub fn combinations() -> Vec<Optimizations> {
         .map(|bits| {
             let on: Vec<_> =
                 (0..3).filter(|at| bits & (1 << at) != 0).map(|at| Feature::ALL[at as usize]).collect();
-            Optimizations { enabled: bits & 8 != 0, ..Optimizations::only(&on) }
+            let enabled = if bits & 8 == 0 { Master::Off } else { Master::On };
+            Optimizations { enabled, ..Optimizations::only(&on) }
         })
         .collect()
 }

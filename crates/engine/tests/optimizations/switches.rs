@@ -57,7 +57,7 @@ fn the_storyteller_on_the_cpu() {
 #[test]
 fn switching_while_requests_stream() {
     let device = cpu();
-    let engine = engine(&device, "default", Optimizations::default());
+    let engine = engine(&device, "default", Optimizations::on());
     let vocab = engine.info().vocab;
     let expected = together(&engine, 12, 60);
     let mut streams: Vec<_> =
@@ -84,7 +84,7 @@ fn switching_while_requests_stream() {
 #[test]
 fn a_wrong_setting_changes_nothing() {
     let device = cpu();
-    let engine = engine(&device, "default", Optimizations::default());
+    let engine = engine(&device, "default", Optimizations::on());
     let mut wrong = Optimizations::off();
     wrong.command_buffer_ring.config.ring_size = 99;
     let error = engine.update_optimizations(wrong).unwrap_err().to_string();
@@ -97,7 +97,7 @@ fn a_wrong_setting_changes_nothing() {
 #[test]
 fn the_surplus_step_leaves_no_trace() {
     let device = cpu();
-    let engine = engine(&device, "default", Optimizations::default());
+    let engine = engine(&device, "default", Optimizations::on());
     let vocab = engine.info().vocab;
     let all = together(&engine, 1, 40).remove(0);
     for stop in [3, 10, 25] {
