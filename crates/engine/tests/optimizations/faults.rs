@@ -52,7 +52,9 @@ fn without_memory_for_heaps_buffers_are_allocated() {
     let inner = cpu();
     let fault = FaultDevice::new(inner);
     let device: Arc<dyn Device> = fault.clone();
-    let engine = engine(&device, "default", Optimizations::on());
+    let mut cold = Optimizations::on();
+    cold.memory_pool.config.warmup_buffer_sizes_mb.clear();
+    let engine = engine(&device, "default", cold);
     for _ in 0..2 {
         fault.next(Fault::HeapMemory);
     }
