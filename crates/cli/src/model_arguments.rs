@@ -129,14 +129,22 @@ impl OptimizationArguments {
         Ok(settings)
     }
 
-    /// What was typed for this run goes before the environment, and that before what the program does by itself.
     fn master(self) -> anyhow::Result<Master> {
-        match self.metal_opts {
-            Some(MasterSwitch::Auto) => Ok(Master::Auto),
-            Some(MasterSwitch::On) => Ok(Master::On),
-            Some(MasterSwitch::Off) => Ok(Master::Off),
-            None => environment::metal_optimizations().map(Option::unwrap_or_default),
-        }
+        master(self.metal_opts, environment::metal_optimizations)
+    }
+}
+
+/// What was typed for this run goes before the environment, which is not looked at then, and that before what the program
+/// does by itself.
+fn master(
+    typed: Option<MasterSwitch>,
+    environment: impl FnOnce() -> anyhow::Result<Option<Master>>,
+) -> anyhow::Result<Master> {
+    match typed {
+        Some(MasterSwitch::Auto) => Ok(Master::Auto),
+        Some(MasterSwitch::On) => Ok(Master::On),
+        Some(MasterSwitch::Off) => Ok(Master::Off),
+        None => environment().map(Option::unwrap_or_default),
     }
 }
 
@@ -263,5 +271,25 @@ impl EngineSettings {
             KvChoice::F32 => 4,
             KvChoice::Auto | KvChoice::F16 => 2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_of_this_run_goes_before_the_environment_and_that_before_the_default() {
+        let read = |typed, found: Option<Master>| master(typed, || Ok(found)).unwrap();
+        assert_eq!(read(None, None), Master::Auto);
+        for found in [Master::Off, Master::On, Master::Auto] {
+            assert_eq!(read(None, Some(found)), found);
+            assert_eq!(read(Some(MasterSwitch::Off), Some(found)), Master::Off);
+            assert_eq!(read(Some(MasterSwitch::On), Some(found)), Master::On);
+            assert_eq!(read(Some(MasterSwitch::Auto), Some(found)), Master::Auto);
+        }
+        let wrong = || Err(anyhow::anyhow!("not a switch"));
+        assert!(master(None, wrong).is_err());
+        assert_eq!(master(Some(MasterSwitch::On), wrong).unwrap(), Master::On);
     }
 }

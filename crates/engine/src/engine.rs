@@ -10,6 +10,8 @@ use std::time::Duration;
 use bessemer_runtime::{Feature, OptimizationStats, Optimizations, Runtime};
 use bessemer_text::{ChatTemplate, Detokenizer, Tokenizer};
 
+use crate::command::{Command, Evaluate, Generate};
+use crate::forward::Forward;
 use crate::gate::Gate;
 use crate::reply_stream::reply_channel;
 use crate::scheduler::Scheduler;
@@ -17,7 +19,7 @@ use crate::self_check::SelfCheck;
 use crate::stop::StopRules;
 use crate::text_request::check_stops;
 use crate::validate::Bounds;
-use crate::worker::{Command, Evaluate, Forward, Generate, Shared, Worker};
+use crate::worker::{Shared, Worker};
 use crate::{
     EngineError, EngineInfo, EngineStats, GenerationDefaults, ReplyStream, Request, Result, TextRequest,
     TextStream,

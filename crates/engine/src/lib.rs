@@ -42,9 +42,11 @@
 mod batch;
 mod block_pool;
 mod census;
+mod command;
 mod draw_lists;
 mod engine;
 mod error;
+mod forward;
 mod gate;
 mod generation;
 mod info;

@@ -19,7 +19,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::batch::StepInput;
 use crate::draw_lists::ListLayout;
-use crate::worker::{Forward, StepOutput};
+use crate::forward::{Forward, StepOutput};
 use crate::{EngineError, Result, Token};
 
 /// How long a step may take before it counts as failed. A large prompt on a small machine takes minutes.

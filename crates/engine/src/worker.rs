@@ -15,6 +15,8 @@
 //! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
 //!   sees the end finds them settled.
 
+mod check;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,81 +26,16 @@ use std::time::Instant;
 
 use bessemer_runtime::Optimizations;
 
-use crate::batch::{StepInput, Want, lay_out};
+use crate::batch::{Want, lay_out};
+use crate::command::{Command, Evaluate, Generate};
+use crate::forward::{Forward, StepOutput};
 use crate::gate::Ticket;
 use crate::reply_stream::Outlet;
 use crate::scheduler::{Plan, Scheduler};
 use crate::self_check::{CheckRun, SelfCheck};
 use crate::sequence::{Sequence, SequenceId};
 use crate::stop::StopRules;
-use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Token, Usage};
-
-/// What the handle asks for.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Generate(Generate),
-    Evaluate(Evaluate),
-    /// Other optimisations, and whom to tell.
-    Configure(Box<Optimizations>, SyncSender<Result<()>>),
-    /// Look at [`Shared::stop`].
-    Wake,
-}
-
-/// A checked request.
-#[derive(Debug)]
-pub(crate) struct Generate {
-    pub(crate) prompt: Vec<u32>,
-    pub(crate) sampling: Sampling,
-    pub(crate) seed: u64,
-    pub(crate) rules: StopRules,
-    pub(crate) outlet: Outlet,
-}
-
-/// A request for the logits after each of `ids`.
-#[derive(Debug)]
-pub(crate) struct Evaluate {
-    pub(crate) ids: Vec<u32>,
-    pub(crate) reply: SyncSender<Result<Vec<f32>>>,
-    pub(crate) ticket: Ticket,
-}
-
-/// Runs the rows of steps through a network, one after the other.
-pub(crate) trait Forward: Send {
-    /// Submits a step behind those under way. Tokens that [`StepInput::fed`] names are taken from the draws of the step
-    /// submitted last.
-    ///
-    /// # Errors
-    /// When the step could not be submitted; nothing of it counts then.
-    fn start(&mut self, step: &StepInput<'_>) -> Result<()>;
-
-    /// Waits for the oldest step under way: a token for each of its draws, and the logits of its evaluated rows.
-    ///
-    /// # Errors
-    /// When the step failed; nothing of it counts then. It is under way no more.
-    fn finish(&mut self) -> Result<StepOutput>;
-
-    /// Steps that may be under way at once: one, or two where tokens can be fed.
-    fn depth(&self) -> usize;
-
-    /// Gives up whatever may have caused `error`, as far as it can be done without; `false` when there is no such thing,
-    /// and a step would fail the same way again. No step is under way.
-    fn fall_back(&mut self, error: &EngineError) -> bool;
-
-    /// Other optimisations from the next step on. No step is under way.
-    ///
-    /// # Errors
-    /// When a setting breaks a rule; nothing has changed then.
-    fn configure(&mut self, settings: Optimizations) -> Result<()>;
-}
-
-/// What came of a step.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StepOutput {
-    /// One for each draw, in order.
-    pub(crate) tokens: Vec<Token>,
-    /// `[evaluated rows, vocab]`.
-    pub(crate) logits: Vec<f32>,
-}
+use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Usage};
 
 /// What the handle and the thread both see.
 #[derive(Debug, Default)]
@@ -262,42 +199,6 @@ impl Worker {
         }
         // Nobody listens any more: it is switched all the same.
         reply.try_send(outcome).ok();
-    }
-
-    /// Begins a run of the self-check, if one is due. Nothing else is to be done.
-    fn begin_check(&mut self) -> bool {
-        let Some((prompt, run)) = self.check.as_mut().and_then(SelfCheck::begin) else { return false };
-        let id = SequenceId(self.next_id);
-        self.next_id += 1;
-        let most = prompt.len() + run.wanted();
-        self.owners.insert(id, Owner::Check(run));
-        if self.scheduler.add(Sequence::new(id, prompt, most)).is_err() {
-            let reason = "the KV cache is too small for it".into();
-            self.end(vec![(id, Err(EngineError::Step { reason }))]);
-        }
-        true
-    }
-
-    /// Ends a run of the self-check, because something else is to be done.
-    fn interrupt_check(&mut self) {
-        if self.check.as_ref().is_some_and(SelfCheck::is_running) {
-            while !self.under_way.is_empty() {
-                self.finish_step();
-            }
-            // It has no end of its own: whoever asks finds it gone.
-            let scheduler = &mut self.scheduler;
-            self.owners.retain(|id, owner| {
-                let stays = !matches!(owner, Owner::Check(_));
-                if !stays {
-                    scheduler.remove(*id);
-                }
-                stays
-            });
-            self.publish();
-        }
-        if let Some(check) = &mut self.check {
-            check.give_way();
-        }
     }
 
     /// Ends the requests whose owners have lost interest.

@@ -171,16 +171,16 @@ impl SelfCheck {
     /// A request comes: it goes first, on the plain path unless there is a verdict by now. No step is under way.
     pub(crate) fn give_way(&mut self) {
         self.judge();
-        self.running = false;
-        if self.due {
+        if self.due && (self.running || !self.runs.is_empty()) {
             self.runs.clear();
             self.runtime.set_auto(AutoState::Unchecked);
         }
+        self.running = false;
     }
 
     /// Looks at the runs of this turn, and, where it is complete, at all turns.
     fn judge(&mut self) {
-        if !self.due {
+        if !self.due || self.runs.is_empty() {
             return;
         }
         if let Some(error) = self.runs.iter().find_map(|run| run.as_ref().err().cloned()) {
