@@ -145,8 +145,12 @@ impl Runtime {
         self.memory_pool.reconfigure(pool)?;
         let ring = settings.command_buffer_ring.config.clone();
         self.command_ring.reconfigure(ring)?;
+        let resized = settings.memory_pool.config != before.memory_pool.config;
         self.standing().set(settings);
         self.set_switches();
+        if resized {
+            self.warm_up();
+        }
         Ok(())
     }
 
@@ -157,8 +161,8 @@ impl Runtime {
     }
 
     /// Reserves the heaps of the pool and places the buffers of `warmup_buffer_sizes_mb` in them, so that the first step
-    /// finds them; for when everything that stays is in its place. Does nothing while the pool is off, which warms up by
-    /// itself when it is switched on. Where memory is short it places what there is room for, and says so in the log.
+    /// finds them; for when everything that stays is in its place. Does nothing while the pool is off; it warms up by
+    /// itself when it is switched on or resized. Where memory is short it places what there is room for, and says so in the log.
     pub fn warm_up(&self) {
         if let Err(error) = self.memory_pool.warmup() {
             let sizes = self.memory_pool.config().warmup_buffer_sizes_mb;
