@@ -1,12 +1,29 @@
 //! The environment variables of this program, read here and nowhere else. An empty one counts as unset.
 
 use anyhow::bail;
+use bessemer_engine::Master;
 
 /// The key that clients of the server must send.
 pub const API_KEY: &str = "BESSEMER_API_KEY";
 
 /// What is logged.
 pub const LOG: &str = "BESSEMER_LOG";
+
+/// The master switch of the three optimisations.
+pub const METAL_OPTIMIZATIONS_ENABLED: &str = "METAL_OPTIMIZATIONS_ENABLED";
+
+/// The master switch, if [`METAL_OPTIMIZATIONS_ENABLED`] is set.
+///
+/// # Errors
+/// When its value is another than `false`, `true` or `auto`.
+pub fn metal_optimizations() -> anyhow::Result<Option<Master>> {
+    let name = METAL_OPTIMIZATIONS_ENABLED;
+    let Some(given) = variable(name)? else { return Ok(None) };
+    match given.parse() {
+        Ok(master) => Ok(Some(master)),
+        Err(_) => bail!("{name}: must be false, true or auto, but it is {given:?}. Correct or unset it"),
+    }
+}
 
 /// The value of `name`, if it is set.
 ///

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bessemer_engine::{
-    ActivationMode, DeviceSelect, Engine, EngineOptions, Feature, KvChoice, Optimizations,
+    ActivationMode, DeviceSelect, Engine, EngineOptions, Feature, KvChoice, Master, Optimizations,
 };
 use bessemer_hal::{Device, OpenOptions};
 use bessemer_weights::{Access, HubOptions, ModelFiles};
 use clap::{Args, ValueEnum};
 
-use crate::byte_size;
 use crate::progress::{self, Waiting};
+use crate::{byte_size, environment};
 
 /// The model and where it comes from.
 #[derive(Clone, Debug, Args)]
@@ -83,9 +83,11 @@ pub struct EngineSettings {
 /// Which optimisations are on.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct OptimizationArguments {
-    /// Memory pool, transfer queue and command ring: all of those that are on, or none.
-    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
-    pub metal_opts: Switch,
+    /// Memory pool, transfer queue and command ring: those that are on, none, or auto: those that are on, once a short
+    /// self-check of this model on this machine has found the same tokens and no loss of throughput [default:
+    /// METAL_OPTIMIZATIONS_ENABLED, else auto].
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub metal_opts: Option<MasterSwitch>,
     /// Transient memory from heaps that are reserved once.
     #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
     pub metal_pool: Switch,
@@ -105,15 +107,44 @@ pub enum Switch {
     Off,
 }
 
+/// Spelling of [`Master`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MasterSwitch {
+    /// As far as a self-check finds that they help.
+    Auto,
+    /// Unchecked.
+    On,
+    /// The plain path.
+    Off,
+}
+
 impl OptimizationArguments {
     /// As the engine takes them.
-    pub fn settings(self) -> Optimizations {
+    pub fn settings(self) -> anyhow::Result<Optimizations> {
         let on = |switch| switch == Switch::On;
-        let mut settings = Optimizations { enabled: on(self.metal_opts), ..Optimizations::default() };
+        let mut settings = Optimizations { enabled: self.master()?, ..Optimizations::default() };
         *settings.switch(Feature::MemoryPool) = on(self.metal_pool);
         *settings.switch(Feature::BlitQueue) = on(self.blit_queue);
         *settings.switch(Feature::CommandBufferRing) = on(self.cmd_ring);
-        settings
+        Ok(settings)
+    }
+
+    fn master(self) -> anyhow::Result<Master> {
+        master(self.metal_opts, environment::metal_optimizations)
+    }
+}
+
+/// What was typed for this run goes before the environment, which is not looked at then, and that before what the program
+/// does by itself.
+fn master(
+    typed: Option<MasterSwitch>,
+    environment: impl FnOnce() -> anyhow::Result<Option<Master>>,
+) -> anyhow::Result<Master> {
+    match typed {
+        Some(MasterSwitch::Auto) => Ok(Master::Auto),
+        Some(MasterSwitch::On) => Ok(Master::On),
+        Some(MasterSwitch::Off) => Ok(Master::Off),
+        None => environment().map(Option::unwrap_or_default),
     }
 }
 
@@ -168,9 +199,9 @@ impl ModelArguments {
 
 impl EngineArguments {
     /// As the engine takes them. `sequences` run at once where the user does not say.
-    pub fn options(&self, sequences: usize) -> EngineOptions {
+    pub fn options(&self, sequences: usize) -> anyhow::Result<EngineOptions> {
         let settings = &self.settings;
-        EngineOptions {
+        Ok(EngineOptions {
             model: self.model.name().to_owned(),
             revision: self.model.revision.clone(),
             offline: self.model.offline,
@@ -185,14 +216,14 @@ impl EngineArguments {
             max_batch_tokens: settings.max_batch_tokens as usize,
             context: settings.context.map(|tokens| tokens as usize),
             kv_memory: settings.kv_memory,
-            optimizations: settings.optimizations.settings(),
+            optimizations: settings.optimizations.settings()?,
             ..EngineOptions::default()
-        }
+        })
     }
 
     /// Loads the model for `sequences` at once.
     pub fn load(&self, sequences: usize) -> anyhow::Result<Loaded> {
-        load(self.options(sequences))
+        load(self.options(sequences)?)
     }
 }
 
@@ -240,5 +271,25 @@ impl EngineSettings {
             KvChoice::F32 => 4,
             KvChoice::Auto | KvChoice::F16 => 2,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_switch_of_this_run_goes_before_the_environment_and_that_before_the_default() {
+        let read = |typed, found: Option<Master>| master(typed, || Ok(found)).unwrap();
+        assert_eq!(read(None, None), Master::Auto);
+        for found in [Master::Off, Master::On, Master::Auto] {
+            assert_eq!(read(None, Some(found)), found);
+            assert_eq!(read(Some(MasterSwitch::Off), Some(found)), Master::Off);
+            assert_eq!(read(Some(MasterSwitch::On), Some(found)), Master::On);
+            assert_eq!(read(Some(MasterSwitch::Auto), Some(found)), Master::Auto);
+        }
+        let wrong = || Err(anyhow::anyhow!("not a switch"));
+        assert!(master(None, wrong).is_err());
+        assert_eq!(master(Some(MasterSwitch::On), wrong).unwrap(), Master::On);
     }
 }

@@ -70,7 +70,8 @@ pub(crate) fn lay_out<'a>(
     // By powers of two, so that the shape of a step stays while its sequences grow.
     let most = chunks().map(|(_, sequence, _)| sequence.blocks.len()).max().unwrap_or(0);
     let blocks_per_seq = if most == 0 { 0 } else { most.next_power_of_two().max(LEAST_BLOCKS) };
-    let mut batch = BatchInput { blocks_per_seq, ..BatchInput::default() };
+    let block_tables = Vec::with_capacity(plan.chunks.len() * blocks_per_seq);
+    let mut batch = BatchInput { blocks_per_seq, block_tables, ..BatchInput::default() };
     let (mut draws, mut draw_rows, mut fed_rows) = (Vec::new(), Vec::new(), Vec::new());
     let (mut evaluated, mut evaluated_rows) = (Vec::new(), Vec::new());
 

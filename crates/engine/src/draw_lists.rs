@@ -6,8 +6,8 @@ use bessemer_kernels::feed::{Feed, NOT_FED};
 use bessemer_kernels::sampling::RowParams;
 use bessemer_runtime::{Field, PlacedData, StepData};
 
-use crate::Result;
 use crate::batch::{Draw, StepInput};
+use crate::{Result, Sampling};
 
 /// Where the sampler's lists lie in the data of a step.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +91,9 @@ struct Lists {
 
 impl Lists {
     fn new(draws: &[Draw<'_>]) -> Self {
-        let mut lists = Self::default();
+        let known = draws.iter().filter(|draw| penalises(draw.sampling));
+        let known = known.map(|draw| draw.prompt.len() + draw.generated.len()).sum();
+        let mut lists = Self { history: Vec::with_capacity(known), ..Self::default() };
         draws.iter().for_each(|draw| lists.push(draw));
         lists
     }
@@ -113,10 +115,7 @@ impl Lists {
             logprobs: sampling.top_logprobs,
             ..RowParams::default()
         };
-        let penalises = sampling.repetition_penalty != 1.0
-            || sampling.presence_penalty != 0.0
-            || sampling.frequency_penalty != 0.0;
-        if penalises {
+        if penalises(sampling) {
             params.history_start = self.history.len() as u32;
             params.history_len = (prompt.len() + generated.len()) as u32;
             params.prompt_len = prompt.len() as u32;
@@ -129,4 +128,11 @@ impl Lists {
         self.bias_ids.extend(sampling.logit_bias.iter().map(|(id, _)| *id));
         self.bias_values.extend(sampling.logit_bias.iter().map(|(_, value)| *value));
     }
+}
+
+/// Whether a draw depends on the history.
+fn penalises(sampling: &Sampling) -> bool {
+    sampling.repetition_penalty != 1.0
+        || sampling.presence_penalty != 0.0
+        || sampling.frequency_penalty != 0.0
 }

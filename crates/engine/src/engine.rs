@@ -10,13 +10,16 @@ use std::time::Duration;
 use bessemer_runtime::{Feature, OptimizationStats, Optimizations, Runtime};
 use bessemer_text::{ChatTemplate, Detokenizer, Tokenizer};
 
+use crate::command::{Command, Evaluate, Generate};
+use crate::forward::Forward;
 use crate::gate::Gate;
 use crate::reply_stream::reply_channel;
 use crate::scheduler::Scheduler;
+use crate::self_check::SelfCheck;
 use crate::stop::StopRules;
 use crate::text_request::check_stops;
 use crate::validate::Bounds;
-use crate::worker::{Command, Evaluate, Forward, Generate, Shared, Worker};
+use crate::worker::{Shared, Worker};
 use crate::{
     EngineError, EngineInfo, EngineStats, GenerationDefaults, ReplyStream, Request, Result, TextRequest,
     TextStream,
@@ -53,12 +56,17 @@ pub(crate) struct Parts {
 
 impl Engine {
     /// Starts the thread.
-    pub(crate) fn start(parts: Parts, forward: Box<dyn Forward>, scheduler: Scheduler) -> Result<Self> {
+    pub(crate) fn start(
+        parts: Parts,
+        forward: Box<dyn Forward>,
+        scheduler: Scheduler,
+        check: Option<SelfCheck>,
+    ) -> Result<Self> {
         let limit = parts.info.max_sequences + parts.info.max_queue;
         // Room for every request that the gate lets in, for a wake-up and for other settings.
         let (commands, receiver) = sync_channel(limit + 2);
         let shared = Arc::new(Shared::default());
-        let worker = Worker::new(receiver, shared.clone(), forward, parts.bounds.vocab, scheduler);
+        let worker = Worker::new(receiver, shared.clone(), forward, parts.bounds.vocab, scheduler, check);
         let thread =
             std::thread::Builder::new()
                 .name("bessemer-engine".into())

@@ -42,9 +42,11 @@
 mod batch;
 mod block_pool;
 mod census;
+mod command;
 mod draw_lists;
 mod engine;
 mod error;
+mod forward;
 mod gate;
 mod generation;
 mod info;
@@ -54,6 +56,7 @@ mod options;
 mod reply_stream;
 mod request;
 mod scheduler;
+mod self_check;
 mod sequence;
 mod stop;
 mod stop_strings;
@@ -68,8 +71,8 @@ mod tests;
 pub use bessemer_hal::DeviceSelect;
 pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
 pub use bessemer_runtime::{
-    CommandRingConfig, Feature, FeatureSettings, FeatureStatus, KernelTime, MemoryPoolConfig,
-    OptimizationStats, Optimizations, Profile, TransferQueueConfig,
+    CommandRingConfig, Feature, FeatureSettings, FeatureStatus, KernelTime, Master, MemoryPoolConfig,
+    OptimizationStats, Optimizations, Profile, TransferQueueConfig, Verdict,
 };
 pub use bessemer_text::Specials;
 pub use bessemer_weights::Progress;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use bessemer_hal::Device;
 use bessemer_model::{ActivationMode, KvPrecision, Model, ModelOptions};
@@ -14,6 +15,7 @@ use crate::census::Census;
 use crate::engine::Parts;
 use crate::network::{Network, model_error};
 use crate::scheduler::{Limits, Scheduler};
+use crate::self_check::{LOADING_WAITS, SelfCheck, Verdicts};
 use crate::validate::Bounds;
 use crate::{Engine, EngineError, EngineInfo, EngineOptions, GenerationDefaults, Result};
 
@@ -21,7 +23,8 @@ use crate::{Engine, EngineError, EngineInfo, EngineOptions, GenerationDefaults, 
 const DEFAULT_KV_TOKENS: usize = 4096;
 
 impl Engine {
-    /// Opens, checks and loads a model, and starts the thread that runs it. Blocks until it is ready.
+    /// Opens, checks and loads a model, and starts the thread that runs it. Blocks until it is ready, and for a second at
+    /// most longer while a self-check is under way (`docs/metal-optimizations.md`).
     ///
     /// # Errors
     /// [`EngineError::Invalid`] for an option out of range, [`EngineError::Weights`] for files that are not there or
@@ -109,9 +112,20 @@ impl Engine {
             Limits { max_sequences: options.max_sequences, max_batch_tokens: options.max_batch_tokens };
         let scheduler = Scheduler::new(limits, BlockPool::new(blocks, options.block_size));
         let network = Network::new(runtime.clone(), model, kv, files.name.clone(), options.max_sequences)?;
+        // Weights and KV cache have their memory now: heaps come from what is left.
+        runtime.warm_up();
+        let (loading, checked) = sync_channel(0);
+        let check = options.profile.is_none().then(|| {
+            let folder = cache_folder(&options).map(|folder| folder.join("self-checks"));
+            let verdicts = Verdicts::new(folder, device.info(), &info, &files.config);
+            SelfCheck::new(runtime.clone(), verdicts, (info.vocab, context), loading)
+        });
         let runtime = Some(runtime);
         let parts = Parts { info, defaults, bounds, tokenizer, chat_template, runtime };
-        Self::start(parts, Box::new(network), scheduler)
+        let engine = Self::start(parts, Box::new(network), scheduler, check)?;
+        // Nothing is sent: it ends when the check drops the other end, or is too slow to be waited for.
+        checked.recv_timeout(LOADING_WAITS).ok();
+        Ok(engine)
     }
 }
 
@@ -133,17 +147,17 @@ fn device(options: &EngineOptions) -> Result<Arc<dyn Device>> {
     let open = bessemer_hal::OpenOptions {
         threads: options.threads,
         validation: options.validation,
-        pipeline_cache: pipeline_cache(),
+        pipeline_cache: cache_folder(options).map(|folder| folder.join("pipelines")),
         ..bessemer_hal::OpenOptions::default()
     };
     Ok(bessemer_hal::open(options.device, &open)?)
 }
 
-/// Where pipelines stay between runs, if this user has a place for such files.
-fn pipeline_cache() -> Option<PathBuf> {
+/// Where things are kept between runs, if this user has a place for such files.
+fn cache_folder(options: &EngineOptions) -> Option<PathBuf> {
     let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(caches.join("bessemer").join("pipelines"))
+    let caches = || absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")));
+    options.cache_folder.clone().or_else(|| Some(caches()?.join("bessemer")))
 }
 
 /// How many blocks the KV cache gets; `budget` is what the device has left, in bytes.

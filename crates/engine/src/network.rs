@@ -19,7 +19,7 @@ use bytemuck::{AnyBitPattern, NoUninit};
 
 use crate::batch::StepInput;
 use crate::draw_lists::ListLayout;
-use crate::worker::{Forward, StepOutput};
+use crate::forward::{Forward, StepOutput};
 use crate::{EngineError, Result, Token};
 
 /// How long a step may take before it counts as failed. A large prompt on a small machine takes minutes.
@@ -48,6 +48,8 @@ pub(crate) struct Network {
     under_way: VecDeque<UnderWay>,
     /// Most recently used last.
     recorded: Vec<(Shape, Arc<Recording>, Outputs)>,
+    /// That of the last step, for its memory.
+    data: StepData,
 }
 
 /// A step that was submitted.
@@ -98,15 +100,22 @@ impl Network {
     ) -> Result<Self> {
         let bytes = (draws.max(1) * size_of::<SampleOut>()) as u64;
         let places = [runtime.allocate("drawn", bytes)?, runtime.allocate("drawn", bytes)?];
-        let under_way = VecDeque::new();
-        Ok(Self { runtime, model, kv, name, places, next: 0, under_way, recorded: Vec::new() })
+        let (under_way, recorded, data) = (VecDeque::new(), Vec::new(), StepData::default());
+        Ok(Self { runtime, model, kv, name, places, next: 0, under_way, recorded, data })
     }
 
     /// Submits a step: the recording of an earlier one of this shape with new data, or a new one.
     fn submit(&mut self, step: &StepInput<'_>) -> Result<(Step, Outputs)> {
-        let mut data = StepData::default();
-        let batch = step.batch.lay_out(&mut data).map_err(|error| model_error(&self.name, error))?;
-        let lists = ListLayout::new(step, &mut data);
+        let mut data = std::mem::take(&mut self.data);
+        data.clear();
+        let outcome = self.submit_with(step, &mut data);
+        self.data = data;
+        outcome
+    }
+
+    fn submit_with(&mut self, step: &StepInput<'_>, data: &mut StepData) -> Result<(Step, Outputs)> {
+        let batch = step.batch.lay_out(data).map_err(|error| model_error(&self.name, error))?;
+        let lists = ListLayout::new(step, data);
         let shape = Shape {
             place: self.next,
             fed: !step.fed.is_empty(),
@@ -116,22 +125,26 @@ impl Network {
             blocks_per_seq: step.batch.blocks_per_seq,
             layout: data.layout().to_vec(),
         };
-        if !self.keeps(&shape) {
+        let keeps = self.keeps();
+        if !keeps {
+            self.recorded.clear();
+        }
+        if !keeps || shape.rows > KEPT_ROWS {
             let mut recorder = self.runtime.committing_recorder("step")?;
-            let outputs = self.record(&mut recorder, &data, &batch, lists, &shape)?;
+            let outputs = self.record(&mut recorder, data, &batch, lists, &shape)?;
             return Ok((recorder.submit()?, outputs));
         }
         let (recording, outputs) = match self.recorded.iter().position(|(known, ..)| *known == shape) {
             Some(at) => {
                 let found = self.recorded.remove(at);
-                found.1.write(&self.runtime, &data)?;
+                found.1.write(&self.runtime, data)?;
                 let kept = (found.1.clone(), found.2.clone());
                 self.recorded.push(found);
                 kept
             }
             None => {
                 let mut recorder = self.runtime.recorder("step")?;
-                let outputs = self.record(&mut recorder, &data, &batch, lists, &shape)?;
+                let outputs = self.record(&mut recorder, data, &batch, lists, &shape)?;
                 let recording = Arc::new(recorder.finish()?);
                 self.recorded.push((shape, recording.clone(), outputs.clone()));
                 let bytes = |kept: &[(Shape, Arc<Recording>, Outputs)]| {
@@ -146,11 +159,10 @@ impl Network {
         Ok((self.runtime.submit(&recording)?, outputs))
     }
 
-    /// Whether the recording of such a step is kept: where the device can run it again, with the ring on, and with the
-    /// pool on, since without it a step's memory goes with the step.
-    fn keeps(&self, shape: &Shape) -> bool {
-        shape.rows <= KEPT_ROWS
-            && self.runtime.device().info().limits.resubmit
+    /// Whether recordings are kept: where the device can run them again, with the ring on, and with the pool on, since
+    /// without it a step's memory goes with the step.
+    fn keeps(&self) -> bool {
+        self.runtime.device().info().limits.resubmit
             && self.runtime.is_active(Feature::CommandBufferRing)
             && self.runtime.is_active(Feature::MemoryPool)
     }

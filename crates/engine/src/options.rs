@@ -1,6 +1,7 @@
 //! How an engine is set up: the model, the device, and how much it may do at once.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bessemer_hal::DeviceSelect;
@@ -47,9 +48,14 @@ pub struct EngineOptions {
     /// Bytes for the KV cache; absent: enough for `max_sequences` × min(context, 4096), at most half of the memory
     /// that the device has left.
     pub kv_memory: Option<u64>,
-    /// Memory pool, transfer queue and command ring: which are on, and how they work.
+    /// Memory pool, transfer queue and command ring: which are on, and how they work. By default they are on where a short
+    /// self-check has found that they help; see [`bessemer_runtime::Master::Auto`].
     pub optimizations: Optimizations,
-    /// Told what every kernel takes. Steps are then cut into a command buffer for each launch, and take longer.
+    /// Folder for what is kept between runs: compiled pipelines, and the verdicts of self-checks. Absent: `bessemer` in the
+    /// user's cache folder.
+    pub cache_folder: Option<PathBuf>,
+    /// Told what every kernel takes. Steps are then cut into a command buffer for each launch, and take longer, so that no
+    /// self-check is made.
     pub profile: Option<Arc<Profile>>,
 }
 
@@ -73,6 +79,7 @@ impl Default for EngineOptions {
             context: None,
             kv_memory: None,
             optimizations: Optimizations::default(),
+            cache_folder: None,
             profile: None,
         }
     }
@@ -97,6 +104,7 @@ impl fmt::Debug for EngineOptions {
             .field("context", &self.context)
             .field("kv_memory", &self.kv_memory)
             .field("optimizations", &self.optimizations)
+            .field("cache_folder", &self.cache_folder)
             .finish_non_exhaustive()
     }
 }

@@ -10,92 +10,32 @@
 //!   writes its own before it reads any.
 //! - **A failed step fails its own requests**, unless the network can run it again in a plainer way. Errors and panics
 //!   end the requests whose rows were in the step; all others go on, from before the steps that were submitted behind it.
+//! - **A self-check gives way.** While idle, the thread runs the generations of a self-check, if one is due. They are no
+//!   requests: whoever sends one takes their place after the steps under way.
 //! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
 //!   sees the end finds them settled.
+
+mod check;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bessemer_runtime::Optimizations;
 
-use crate::batch::{StepInput, Want, lay_out};
+use crate::batch::{Want, lay_out};
+use crate::command::{Command, Evaluate, Generate};
+use crate::forward::{Forward, StepOutput};
 use crate::gate::Ticket;
 use crate::reply_stream::Outlet;
 use crate::scheduler::{Plan, Scheduler};
+use crate::self_check::{CheckRun, SelfCheck};
 use crate::sequence::{Sequence, SequenceId};
 use crate::stop::StopRules;
-use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Token, Usage};
-
-/// What the handle asks for.
-#[derive(Debug)]
-pub(crate) enum Command {
-    Generate(Generate),
-    Evaluate(Evaluate),
-    /// Other optimisations, and whom to tell.
-    Configure(Box<Optimizations>, SyncSender<Result<()>>),
-    /// Look at [`Shared::stop`].
-    Wake,
-}
-
-/// A checked request.
-#[derive(Debug)]
-pub(crate) struct Generate {
-    pub(crate) prompt: Vec<u32>,
-    pub(crate) sampling: Sampling,
-    pub(crate) seed: u64,
-    pub(crate) rules: StopRules,
-    pub(crate) outlet: Outlet,
-}
-
-/// A request for the logits after each of `ids`.
-#[derive(Debug)]
-pub(crate) struct Evaluate {
-    pub(crate) ids: Vec<u32>,
-    pub(crate) reply: SyncSender<Result<Vec<f32>>>,
-    pub(crate) ticket: Ticket,
-}
-
-/// Runs the rows of steps through a network, one after the other.
-pub(crate) trait Forward: Send {
-    /// Submits a step behind those under way. Tokens that [`StepInput::fed`] names are taken from the draws of the step
-    /// submitted last.
-    ///
-    /// # Errors
-    /// When the step could not be submitted; nothing of it counts then.
-    fn start(&mut self, step: &StepInput<'_>) -> Result<()>;
-
-    /// Waits for the oldest step under way: a token for each of its draws, and the logits of its evaluated rows.
-    ///
-    /// # Errors
-    /// When the step failed; nothing of it counts then. It is under way no more.
-    fn finish(&mut self) -> Result<StepOutput>;
-
-    /// Steps that may be under way at once: one, or two where tokens can be fed.
-    fn depth(&self) -> usize;
-
-    /// Gives up whatever may have caused `error`, as far as it can be done without; `false` when there is no such thing,
-    /// and a step would fail the same way again. No step is under way.
-    fn fall_back(&mut self, error: &EngineError) -> bool;
-
-    /// Other optimisations from the next step on. No step is under way.
-    ///
-    /// # Errors
-    /// When a setting breaks a rule; nothing has changed then.
-    fn configure(&mut self, settings: Optimizations) -> Result<()>;
-}
-
-/// What came of a step.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct StepOutput {
-    /// One for each draw, in order.
-    pub(crate) tokens: Vec<Token>,
-    /// `[evaluated rows, vocab]`.
-    pub(crate) logits: Vec<f32>,
-}
+use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Usage};
 
 /// What the handle and the thread both see.
 #[derive(Debug, Default)]
@@ -112,6 +52,7 @@ pub(crate) struct Worker {
     vocab: usize,
     scheduler: Scheduler,
     owners: BTreeMap<SequenceId, Owner>,
+    check: Option<SelfCheck>,
     /// Oldest first.
     under_way: VecDeque<UnderWay>,
     next_id: u64,
@@ -132,8 +73,20 @@ struct UnderWay {
 
 /// For whom a sequence runs.
 enum Owner {
-    Generate { sampling: Sampling, seed: u64, rules: StopRules, outlet: Outlet, usage: Usage },
-    Evaluate { logits: Vec<f32>, reply: SyncSender<Result<Vec<f32>>>, _ticket: Ticket },
+    Generate {
+        sampling: Sampling,
+        seed: u64,
+        rules: StopRules,
+        outlet: Outlet,
+        usage: Usage,
+    },
+    Evaluate {
+        logits: Vec<f32>,
+        reply: SyncSender<Result<Vec<f32>>>,
+        _ticket: Ticket,
+    },
+    /// The self-check. It counts nowhere as a request.
+    Check(CheckRun),
 }
 
 /// How a sequence ends. An evaluated one ends with [`FinishReason::Stop`].
@@ -147,6 +100,7 @@ impl Worker {
         forward: Box<dyn Forward>,
         vocab: usize,
         scheduler: Scheduler,
+        check: Option<SelfCheck>,
     ) -> Self {
         let mut worker = Self {
             commands,
@@ -155,6 +109,7 @@ impl Worker {
             vocab,
             scheduler,
             owners: BTreeMap::new(),
+            check,
             under_way: VecDeque::new(),
             next_id: 0,
             stats: EngineStats::default(),
@@ -169,9 +124,15 @@ impl Worker {
         loop {
             if self.scheduler.is_idle() && self.under_way.is_empty() {
                 self.check_integrity();
-                match self.commands.recv() {
-                    Ok(command) => self.accept(command),
-                    Err(_) => return,
+                let command = match self.commands.try_recv() {
+                    Err(TryRecvError::Empty) if self.begin_check() => None,
+                    Err(TryRecvError::Empty) => Some(self.commands.recv().ok()),
+                    outcome => Some(outcome.ok()),
+                };
+                match command {
+                    Some(Some(command)) => self.accept(command),
+                    Some(None) => return,
+                    None => {}
                 }
             }
             while let Ok(command) = self.commands.try_recv() {
@@ -191,6 +152,9 @@ impl Worker {
     }
 
     fn accept(&mut self, command: Command) {
+        if !matches!(command, Command::Wake) {
+            self.interrupt_check();
+        }
         let id = SequenceId(self.next_id);
         let (sequence, most, owner) = match command {
             Command::Wake => return,
@@ -229,8 +193,12 @@ impl Worker {
         while !self.under_way.is_empty() {
             self.finish_step();
         }
+        let outcome = self.forward.configure(settings);
+        if let (Ok(()), Some(check)) = (&outcome, &mut self.check) {
+            check.restart();
+        }
         // Nobody listens any more: it is switched all the same.
-        reply.try_send(self.forward.configure(settings)).ok();
+        reply.try_send(outcome).ok();
     }
 
     /// Ends the requests whose owners have lost interest.
@@ -288,6 +256,7 @@ impl Worker {
         let step = lay_out(scheduler, plan, |id| match owners.get(&id)? {
             Owner::Generate { sampling, seed, .. } => Some(Want::Draw { sampling, seed: *seed }),
             Owner::Evaluate { .. } => Some(Want::Logits),
+            Owner::Check(run) => Some(Want::Draw { sampling: &run.sampling, seed: 0 }),
         });
         let started = Instant::now();
         catch_unwind(AssertUnwindSafe(|| forward.start(&step)))
@@ -359,8 +328,18 @@ impl Worker {
         let mut ended = Vec::new();
         let mut emitted = Vec::new();
         for (id, token) in step.draws.into_iter().zip(output.tokens) {
-            // The surplus row of a request that ended a step earlier.
-            let Some(Owner::Generate { rules, usage, .. }) = self.owners.get_mut(&id) else { continue };
+            let (rules, usage) = match self.owners.get_mut(&id) {
+                Some(Owner::Generate { rules, usage, .. }) => (rules, usage),
+                Some(Owner::Check(run)) => {
+                    self.scheduler.learn(id, token.id);
+                    if run.take(token.id) {
+                        ended.push((id, Ok(FinishReason::Length)));
+                    }
+                    continue;
+                }
+                // The surplus row of a request that ended a step earlier.
+                _ => continue,
+            };
             let verdict = rules.judge(token.id, usage.completion_tokens);
             if let Some(reason) = verdict.reason() {
                 ended.push((id, Ok(reason)));
@@ -401,6 +380,12 @@ impl Worker {
         for (id, end) in ended {
             self.scheduler.remove(id);
             let Some(owner) = self.owners.remove(&id) else { continue };
+            if let Owner::Check(run) = owner {
+                if let Some(check) = &mut self.check {
+                    check.ended(end.map(|_| run));
+                }
+                continue;
+            }
             match end {
                 Ok(FinishReason::Cancelled) => self.stats.cancelled += 1,
                 Ok(_) => self.stats.finished += 1,
@@ -421,7 +406,8 @@ impl Worker {
 
     fn publish(&mut self) {
         let pool = self.scheduler.pool();
-        self.stats.running = self.scheduler.running_len();
+        let checking = usize::from(self.check.as_ref().is_some_and(SelfCheck::is_running));
+        self.stats.running = self.scheduler.running_len().saturating_sub(checking);
         self.stats.kv_blocks_total = pool.total();
         self.stats.kv_blocks_free = pool.free();
         self.stats.kv_blocks_used = pool.used();
@@ -448,6 +434,7 @@ impl Owner {
                 // Nobody listens any more: then nobody misses it.
                 reply.try_send(end.map(|_| logits)).ok();
             }
+            Self::Check(_) => {}
         }
     }
 }

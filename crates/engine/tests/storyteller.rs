@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use bessemer_engine::{
-    ChatPrompt, Engine, EngineError, EngineOptions, FinishReason, Prompt, Reply, ReplyStream, Request,
-    Sampling, TextReply, TextRequest, TextStream, Token, Usage,
+    ChatPrompt, Engine, EngineError, EngineOptions, FinishReason, Optimizations, Prompt, Reply, ReplyStream,
+    Request, Sampling, TextReply, TextRequest, TextStream, Token, Usage,
 };
 use serde_json::json;
 
 fn load(change: impl FnOnce(&mut EngineOptions)) -> Engine {
-    let mut options = EngineOptions { threads: Some(2), ..EngineOptions::default() };
+    let optimizations = Optimizations::on();
+    let mut options = EngineOptions { threads: Some(2), optimizations, ..EngineOptions::default() };
     change(&mut options);
     Engine::load(options).unwrap()
 }

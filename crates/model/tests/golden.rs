@@ -227,7 +227,7 @@ fn a_decode_step_is_few_launches() {
         // Heads of whole groups, so that attention quantises its rows.
         for (case, layers) in [("qwen2_4bit_g64", 9 + 9), ("qwen3_moe_4bit_g32", 10 + 10)] {
             let profile = Arc::new(Profile::default());
-            let (device, optimizations) = (runtime.device().clone(), Optimizations::default());
+            let (device, optimizations) = (runtime.device().clone(), Optimizations::on());
             let profiled = Runtime::with(device, optimizations, Some(profile.clone())).unwrap();
             let session = Session::open(&profiled, &golden().join("quantised").join(case), &FAST);
             profile.take();

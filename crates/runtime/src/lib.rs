@@ -19,6 +19,7 @@
 mod command_ring;
 mod hazard;
 mod heap_stack;
+mod master;
 mod memory_budget;
 mod memory_pool;
 mod optimizations;
@@ -26,31 +27,35 @@ mod profile;
 mod recorder;
 mod recording;
 mod runtime;
+mod setting_error;
+mod standing;
 mod step;
 mod step_data;
+mod step_transfers;
 mod transfer_queue;
+mod verdict;
 
-pub use command_ring::{
-    CommandRing, CommandRingConfig, CommandRingConfigError, CommandRingStatistics, RingWork, Slot,
-};
+pub use command_ring::{CommandRing, CommandRingConfig, CommandRingStatistics, RingWork, Slot};
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
+pub use master::Master;
 pub use memory_budget::{MemoryBudget, MemoryBudgetError, MemoryBudgetGauges, Owner, Reservation};
 pub use memory_pool::{
-    Completion, LeakReport, MemoryPool, MemoryPoolConfig, MemoryPoolConfigError, MemoryPoolStatistics,
-    PoolBuffer,
+    Completion, LeakReport, MemoryPool, MemoryPoolConfig, MemoryPoolStatistics, PoolBuffer,
 };
 pub use optimizations::{
-    Feature, FeatureSettings, FeatureStatus, OptimizationStats, Optimizations, OptimizationsError,
-    StepStatistics,
+    Feature, FeatureSettings, FeatureStatus, OptimizationStats, Optimizations, StepStatistics,
 };
 pub use profile::{KernelTime, Profile};
 pub use recorder::Recorder;
 pub use recording::Recording;
 pub use runtime::Runtime;
+pub use setting_error::SettingError;
+pub use standing::AutoState;
 pub use step::Step;
 pub use step_data::{Field, PlacedData, StepData};
 pub use transfer_queue::{
-    Download, Prefetch, Ticket, TransferConfigError, TransferError, TransferMetrics, TransferQueue,
-    TransferQueueConfig, TransferQueueError, TransferResult,
+    Download, Prefetch, Ticket, TransferError, TransferMetrics, TransferQueue, TransferQueueConfig,
+    TransferQueueError, TransferResult,
 };
+pub use verdict::Verdict;

@@ -1,17 +1,18 @@
 //! The three optimisations as a user sees them: which are wanted, which work, and why one does not.
 //!
-//! - *Wanted* is what the settings say; *active* is wanted and not latched.
+//! - *Wanted* is what the settings say; *active* is wanted and not latched. Under [`Master::Auto`] nothing is active before a
+//!   [`Verdict`] has found the tokens the same and the throughput no worse ([`crate::AutoState`]).
 //! - A feature that failed is *latched* off with its reason, until it is re-armed or the settings change. The work that met
 //!   the failure is done in the plain way.
 //! - Without [`Optimizations::graceful_fallback`] nothing is latched, and the failure is the caller's.
 
-use bessemer_hal::DeviceError;
 use serde::Serialize;
 
-use crate::command_ring::{CommandRingConfig, CommandRingConfigError, CommandRingStatistics};
+use crate::command_ring::{CommandRingConfig, CommandRingStatistics};
 use crate::memory_budget::MemoryBudgetGauges;
-use crate::memory_pool::{MemoryPoolConfig, MemoryPoolConfigError, MemoryPoolStatistics};
-use crate::transfer_queue::{TransferConfigError, TransferMetrics, TransferQueueConfig};
+use crate::memory_pool::{MemoryPoolConfig, MemoryPoolStatistics};
+use crate::transfer_queue::{TransferMetrics, TransferQueueConfig};
+use crate::{Master, SettingError, Verdict};
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -54,11 +55,11 @@ impl<C: Default> Default for FeatureSettings<C> {
     }
 }
 
-/// `metal_optimizations` of the configuration. The default has everything on.
+/// `metal_optimizations` of the configuration. The default wants everything, as far as it helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Optimizations {
     /// The master switch.
-    pub enabled: bool,
+    pub enabled: Master,
     /// Whether a feature that fails is latched off and its work done in the plain way. Otherwise the failure is an error.
     pub graceful_fallback: bool,
     /// Whether that is logged.
@@ -74,7 +75,7 @@ pub struct Optimizations {
 impl Default for Optimizations {
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: Master::default(),
             graceful_fallback: true,
             log_fallbacks: true,
             memory_pool: FeatureSettings::default(),
@@ -84,44 +85,29 @@ impl Default for Optimizations {
     }
 }
 
-/// A setting that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OptimizationsError {
-    /// Of the memory pool.
-    #[error(transparent)]
-    MemoryPool(#[from] MemoryPoolConfigError),
-    /// Of the transfer queue.
-    #[error(transparent)]
-    BlitQueue(#[from] TransferConfigError),
-    /// Of the command ring.
-    #[error(transparent)]
-    CommandBufferRing(#[from] CommandRingConfigError),
-}
-
-impl From<OptimizationsError> for DeviceError {
-    fn from(error: OptimizationsError) -> Self {
-        Self::Usage(error.to_string())
-    }
-}
-
 impl Optimizations {
     /// Everything off: the plain path.
     pub fn off() -> Self {
-        Self { enabled: false, ..Self::default() }
+        Self { enabled: Master::Off, ..Self::default() }
     }
 
-    /// Only these features on.
+    /// Everything on, unchecked.
+    pub fn on() -> Self {
+        Self { enabled: Master::On, ..Self::default() }
+    }
+
+    /// Only these features on, unchecked.
     pub fn only(features: &[Feature]) -> Self {
-        let mut settings = Self::default();
+        let mut settings = Self::on();
         for feature in Feature::ALL {
             *settings.switch(feature) = features.contains(&feature);
         }
         settings
     }
 
-    /// Whether a feature is wanted.
+    /// Whether a feature is wanted: always, or as far as it helps.
     pub fn wants(&self, feature: Feature) -> bool {
-        self.enabled
+        self.enabled != Master::Off
             && match feature {
                 Feature::MemoryPool => self.memory_pool.enabled,
                 Feature::BlitQueue => self.blit_queue.enabled,
@@ -142,11 +128,10 @@ impl Optimizations {
     ///
     /// # Errors
     /// The first setting that breaks one, with the rule, the value and what to do.
-    pub fn validate(&self) -> Result<(), OptimizationsError> {
+    pub fn validate(&self) -> Result<(), SettingError> {
         self.memory_pool.config.validate()?;
         self.blit_queue.config.validate()?;
-        self.command_buffer_ring.config.validate()?;
-        Ok(())
+        self.command_buffer_ring.config.validate()
     }
 }
 
@@ -184,7 +169,9 @@ pub struct StepStatistics {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OptimizationStats {
     /// The master switch.
-    pub enabled: bool,
+    pub enabled: Master,
+    /// What [`Master::Auto`] goes by; absent before its check has ended, and for the others.
+    pub verdict: Option<Verdict>,
     /// Where each feature stands, in the order of [`Feature::ALL`].
     pub features: Vec<FeatureStatus>,
     /// Transient memory.
@@ -199,70 +186,6 @@ pub struct OptimizationStats {
     pub memory: MemoryBudgetGauges,
 }
 
-/// What is wanted, and what became of it.
-#[derive(Debug)]
-pub(crate) struct Standing {
-    settings: Optimizations,
-    latched: [Option<String>; 3],
-    fallbacks: [u64; 3],
-}
-
-impl Standing {
-    pub(crate) fn new(settings: Optimizations) -> Self {
-        Self { settings, latched: Default::default(), fallbacks: [0; 3] }
-    }
-
-    pub(crate) fn settings(&self) -> &Optimizations {
-        &self.settings
-    }
-
-    /// Other settings; what is switched on anew is re-armed.
-    pub(crate) fn set(&mut self, settings: Optimizations) {
-        for feature in Feature::ALL {
-            if settings.wants(feature) && !self.settings.wants(feature) {
-                self.rearm(feature);
-            }
-        }
-        self.settings = settings;
-    }
-
-    pub(crate) fn is_active(&self, feature: Feature) -> bool {
-        self.settings.wants(feature) && self.latched[feature as usize].is_none()
-    }
-
-    /// Latches a feature; `false` when it is not active, or failures are errors.
-    pub(crate) fn latch(&mut self, feature: Feature, reason: String) -> bool {
-        if !self.is_active(feature) || !self.settings.graceful_fallback {
-            return false;
-        }
-        if self.settings.log_fallbacks {
-            tracing::warn!(
-                feature = feature.name(),
-                reason,
-                "latched off; its work is done in the plain way"
-            );
-        }
-        self.latched[feature as usize] = Some(reason);
-        self.fallbacks[feature as usize] += 1;
-        true
-    }
-
-    pub(crate) fn rearm(&mut self, feature: Feature) -> bool {
-        self.latched[feature as usize].take().is_some()
-    }
-
-    pub(crate) fn report(&self) -> Vec<FeatureStatus> {
-        let status = |feature: Feature| FeatureStatus {
-            feature,
-            wanted: self.settings.wants(feature),
-            active: self.is_active(feature),
-            latched: self.latched[feature as usize].clone(),
-            fallbacks: self.fallbacks[feature as usize],
-        };
-        Feature::ALL.map(status).to_vec()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,43 +194,10 @@ mod tests {
     fn the_master_switch_is_above_all() {
         let mut settings = Optimizations::only(&[Feature::BlitQueue]);
         assert_eq!(Feature::ALL.map(|feature| settings.wants(feature)), [false, true, false]);
-        settings.enabled = false;
+        settings.enabled = Master::Off;
         assert_eq!(Feature::ALL.map(|feature| settings.wants(feature)), [false; 3]);
         assert_eq!(Feature::ALL.map(|feature| Optimizations::default().wants(feature)), [true; 3]);
         assert_eq!(Feature::ALL.map(|feature| Optimizations::off().wants(feature)), [false; 3]);
-    }
-
-    #[test]
-    fn a_latched_feature_stays_off_until_it_is_armed_again() {
-        let mut standing = Standing::new(Optimizations::default());
-        assert!(standing.latch(Feature::MemoryPool, "no memory".into()));
-        assert!(!standing.latch(Feature::MemoryPool, "again".into()), "it is off already");
-        assert_eq!(Feature::ALL.map(|feature| standing.is_active(feature)), [false, true, true]);
-        let report = standing.report();
-        assert_eq!((report[0].latched.as_deref(), report[0].fallbacks), (Some("no memory"), 1));
-        assert!(report[0].wanted && !report[0].active && report[1].active);
-        assert!(standing.rearm(Feature::MemoryPool) && !standing.rearm(Feature::MemoryPool));
-        assert!(standing.is_active(Feature::MemoryPool));
-    }
-
-    #[test]
-    fn switching_off_and_on_arms_again_and_other_settings_do_not() {
-        let mut standing = Standing::new(Optimizations::default());
-        standing.latch(Feature::CommandBufferRing, "it hung".into());
-        standing.set(Optimizations { log_fallbacks: false, ..Optimizations::default() });
-        assert!(!standing.is_active(Feature::CommandBufferRing));
-        standing.set(Optimizations::off());
-        standing.set(Optimizations::default());
-        assert!(standing.is_active(Feature::CommandBufferRing));
-        assert_eq!(standing.report()[2].fallbacks, 1);
-    }
-
-    #[test]
-    fn without_fallback_a_failure_is_the_callers() {
-        let mut standing =
-            Standing::new(Optimizations { graceful_fallback: false, ..Optimizations::default() });
-        assert!(!standing.latch(Feature::BlitQueue, "it timed out".into()));
-        assert!(standing.is_active(Feature::BlitQueue));
     }
 
     #[test]

@@ -4,11 +4,12 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use bessemer_hal::{CommandBuffer, DeviceError, Encoder, Event, Result, Slice, Submission};
+use bessemer_hal::{CommandBuffer, DeviceError, Encoder, Result, Slice, Submission};
 use bessemer_kernels::Op;
 
 use crate::recording::Part;
 use crate::step_data::PlacedData;
+use crate::step_transfers::Arrival;
 use crate::{
     Completion, HazardTracker, MemoryPool, PoolBuffer, Recording, RingWork, Runtime, Step, StepData,
 };
@@ -28,8 +29,8 @@ pub struct Recorder<'r> {
     /// Indices taken since the open scope began.
     scope: Vec<usize>,
     data: Option<PlacedData>,
-    /// What the first submission waits for: the data is on its way.
-    ready: Option<(Event, u64)>,
+    /// The data, while it is on its way to the first submission.
+    arrival: Option<Arrival>,
     /// Of a step that is submitted while it is recorded.
     committing: Option<Committing>,
     started: Instant,
@@ -88,7 +89,7 @@ impl<'r> Recorder<'r> {
             spare: Vec::new(),
             scope: Vec::new(),
             data: None,
-            ready: None,
+            arrival: None,
             committing: every.map(|every| Committing { every, layers: 0, submissions: Vec::new() }),
             started: Instant::now(),
         })
@@ -146,7 +147,7 @@ impl<'r> Recorder<'r> {
         }
         // Written now, before the step runs: memory that an ended scope left would be overwritten by that scope.
         let whole = self.fresh("step_data", data.bytes().len())?;
-        self.ready = self.runtime.upload(&whole, data.bytes())?;
+        self.arrival = self.runtime.upload(&whole, data.bytes())?;
         Ok(self.data.insert(PlacedData::new(whole, data)).clone())
     }
 
@@ -204,7 +205,7 @@ impl<'r> Recorder<'r> {
         }
         let next = self.runtime.device().create_encoder(&self.label)?;
         let commands = std::mem::replace(&mut self.encoder, next).finish()?;
-        let ready = self.ready.take();
+        let ready = self.runtime.ready(self.arrival.take())?;
         let work = RingWork { commands: &commands, wait: ready.as_slice(), signal: &[], reused: false };
         committing.submissions.push(self.runtime.commit(work)?);
         committing.layers = 0;
@@ -226,15 +227,15 @@ impl<'r> Recorder<'r> {
             operations,
             borrowed,
             data,
-            ready,
+            arrival,
             committing,
             ..
         } = self;
         let commands = encoder.finish()?;
         runtime.count_encoding(self.started.elapsed());
         tracing::trace!(label, operations, barriers = hazards.barriers(), "recorded");
-        let (ready, submitted) = (Mutex::new(ready), AtomicBool::new(false));
-        let recording = Recording { label, parts, data, borrowed, ready, submitted };
+        let (arrival, submitted) = (Mutex::new(arrival), AtomicBool::new(false));
+        let recording = Recording { label, parts, data, borrowed, arrival, submitted };
         Ok((commands, recording, committing.map(|committing| committing.submissions).unwrap_or_default()))
     }
 
@@ -271,7 +272,7 @@ impl<'r> Recorder<'r> {
         submissions.push(runtime.commit(work)?);
         recording.borrowed.used_by(&submissions);
         recording.parts.push(Part { name: "layers", commands });
-        Ok(Step::new(runtime.device().clone(), submissions, reached, Arc::new(recording)))
+        Ok(runtime.step(submissions, reached, Arc::new(recording)))
     }
 }
 

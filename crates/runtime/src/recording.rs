@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use bessemer_hal::{CommandBuffer, DeviceError, Event, Result};
+use bessemer_hal::{CommandBuffer, DeviceError, Result};
 
 use crate::recorder::Borrowed;
 use crate::step_data::PlacedData;
+use crate::step_transfers::Arrival;
 use crate::{Runtime, StepData};
 
 /// Commands, the transient memory that they work in, and the place of their data. What is recorded depends on shapes
@@ -18,8 +19,8 @@ pub struct Recording {
     pub(crate) data: Option<PlacedData>,
     /// Returns to the pool when the recording is dropped and the device is done with it.
     pub(crate) borrowed: Borrowed,
-    /// What the next submission waits for: its data is on its way.
-    pub(crate) ready: Mutex<Option<(Event, u64)>>,
+    /// The data of the next submission, while it is on its way.
+    pub(crate) arrival: Mutex<Option<Arrival>>,
     pub(crate) submitted: AtomicBool,
 }
 
@@ -43,8 +44,8 @@ impl Recording {
     pub fn write(&self, runtime: &Runtime, data: &StepData) -> Result<()> {
         match &self.data {
             Some(placed) if placed.fields == data.layout() => {
-                let ready = runtime.upload(&placed.whole, data.bytes())?;
-                *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = ready;
+                let arrival = runtime.upload(&placed.whole, data.bytes())?;
+                *self.arrival.lock().unwrap_or_else(PoisonError::into_inner) = arrival;
                 Ok(())
             }
             _ => Err(DeviceError::Usage(format!(
@@ -54,8 +55,8 @@ impl Recording {
         }
     }
 
-    pub(crate) fn take_ready(&self) -> Option<(Event, u64)> {
-        self.ready.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(crate) fn take_arrival(&self) -> Option<Arrival> {
+        self.arrival.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Whether it was submitted before; it is now.

@@ -4,14 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use bessemer_hal::{BufferDesc, Device, Event, Result, Slice, Submission};
+use bessemer_hal::{BufferDesc, Device, DeviceError, Event, Result, Slice, Submission};
 use bessemer_kernels::Catalog;
 
-use crate::optimizations::Standing;
+use crate::standing::Standing;
+use crate::step_transfers;
 use crate::{
-    CommandRing, Download, Feature, MemoryBudget, MemoryPool, OptimizationStats, Optimizations,
-    OptimizationsError, Profile, Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
-    TransferQueueConfig, TransferQueueError, TransferResult,
+    AutoState, CommandRing, Feature, MemoryBudget, MemoryPool, OptimizationStats, Optimizations, Profile,
+    Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
 };
 
 /// A device, its kernels, its transient memory, its transfers and its submissions. Shared by everything that runs on it.
@@ -26,12 +26,16 @@ pub struct Runtime {
     /// Raised by each step.
     steps: Event,
     counts: Counts,
+    /// Number of the next batch that is prefetched.
+    pub(crate) batches: AtomicU64,
     profile: Option<Arc<Profile>>,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
     steps: AtomicU64,
+    /// What the step that was submitted last raises; 0 before the first.
+    newest: AtomicU64,
     resubmitted: AtomicU64,
     encode_ns: AtomicU64,
     host_waits: AtomicU64,
@@ -39,12 +43,12 @@ struct Counts {
 }
 
 impl Runtime {
-    /// A runtime on `device`, with every optimisation on.
+    /// A runtime on `device`, with every optimisation on, unchecked.
     ///
     /// # Errors
     /// When the device has no memory for the staging ring, or gives no events.
     pub fn new(device: Arc<dyn Device>) -> Result<Arc<Self>> {
-        Self::with(device, Optimizations::default(), None)
+        Self::with(device, Optimizations::on(), None)
     }
 
     /// A runtime with these optimisations, whose steps are profiled when there is a profile.
@@ -60,12 +64,10 @@ impl Runtime {
         settings.validate()?;
         let budget = MemoryBudget::new(device.info().limits.memory_budget);
         let pool = settings.memory_pool.config.clone();
-        let pool =
-            MemoryPool::new(device.clone(), pool, Some(budget.clone())).map_err(OptimizationsError::from)?;
-        let ring = CommandRing::new(device.clone(), settings.command_buffer_ring.config.clone(), true)
-            .map_err(OptimizationsError::from)?;
+        let pool = MemoryPool::new(device.clone(), pool, Some(budget.clone()))?;
+        let ring = CommandRing::new(device.clone(), settings.command_buffer_ring.config.clone(), true)?;
         let mut standing = Standing::new(settings);
-        let queue = transfer_queue(&device, &mut standing)?;
+        let queue = step_transfers::transfer_queue(&device, &mut standing)?;
         let runtime = Self {
             steps: device.create_event(0)?,
             catalog: Catalog::new(device),
@@ -75,6 +77,7 @@ impl Runtime {
             command_ring: ring,
             standing: Mutex::new(standing),
             counts: Counts::default(),
+            batches: AtomicU64::new(0),
             profile,
         };
         runtime.set_switches();
@@ -135,16 +138,40 @@ impl Runtime {
         settings.validate()?;
         let before = self.settings();
         if settings.blit_queue.config != before.blit_queue.config {
-            let queue = open_queue(self.device(), &settings.blit_queue.config)?;
+            let queue = step_transfers::open_queue(self.device(), &settings.blit_queue.config)?;
             *self.transfer_queue.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(queue);
         }
         let pool = settings.memory_pool.config.clone();
-        self.memory_pool.reconfigure(pool).map_err(OptimizationsError::from)?;
+        self.memory_pool.reconfigure(pool)?;
         let ring = settings.command_buffer_ring.config.clone();
-        self.command_ring.reconfigure(ring).map_err(OptimizationsError::from)?;
+        self.command_ring.reconfigure(ring)?;
+        let resized = settings.memory_pool.config != before.memory_pool.config;
         self.standing().set(settings);
         self.set_switches();
+        if resized {
+            self.warm_up();
+        }
         Ok(())
+    }
+
+    /// How far the automatic setting is, between two steps: nothing that was submitted may be unread.
+    pub fn set_auto(&self, auto: AutoState) {
+        self.standing().set_auto(auto);
+        self.set_switches();
+    }
+
+    /// Reserves the heaps of the pool and places the buffers of `warmup_buffer_sizes_mb` in them, so that the first step
+    /// finds them; for when everything that stays is in its place. Does nothing while the pool is off; it warms up by
+    /// itself when it is switched on or resized. Where memory is short it places what there is room for, and says so in the log.
+    pub fn warm_up(&self) {
+        if let Err(error) = self.memory_pool.warmup() {
+            let sizes = self.memory_pool.config().warmup_buffer_sizes_mb;
+            tracing::info!(
+                %error,
+                ?sizes,
+                "the memory pool is not as warm as warmup_buffer_sizes_mb asks; the first requests allocate the rest"
+            );
+        }
     }
 
     /// Latches a feature off because of `reason`; `false` when it is off already, or failures are errors.
@@ -165,13 +192,14 @@ impl Runtime {
 
     /// Everything that is counted.
     pub fn optimization_stats(&self) -> OptimizationStats {
-        let (enabled, features) = {
+        let (enabled, verdict, features) = {
             let standing = self.standing();
-            (standing.settings().enabled, standing.report())
+            (standing.settings().enabled, standing.verdict().cloned(), standing.report())
         };
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         OptimizationStats {
             enabled,
+            verdict,
             features,
             memory_pool: self.memory_pool.statistics(),
             blit_queue: self.transfer_queue().get_metrics(),
@@ -209,67 +237,14 @@ impl Runtime {
         Recorder::new(self, label, commits.then_some(layers))
     }
 
-    /// Brings `data` to `to`. A submission that reads it waits for what is returned, if anything.
-    ///
-    /// # Errors
-    /// When it does not arrive, not even in the plain way.
-    pub fn upload(&self, to: &Slice, data: &[u8]) -> Result<Option<(Event, u64)>> {
-        let upload = || -> TransferResult<Option<(Event, u64)>> {
-            let queue = self.transfer_queue();
-            let ticket = queue.upload(to, data, None)?;
-            if !queue.is_completed(&ticket) {
-                return Ok(Some(ticket.event()));
-            }
-            queue.wait_for_completion(&ticket, Duration::ZERO)?;
-            Ok(None)
-        };
-        match upload() {
-            Err(error) if self.fall_back(Feature::BlitQueue, &error.to_string()) => Ok(upload()?),
-            outcome => Ok(outcome?),
-        }
-    }
-
-    /// Starts bringing a result of a step to the host, behind the step; `None` where that is done when it is asked for:
-    /// with the transfer queue off, and where the host sees the memory anyway.
-    pub fn download_ahead(&self, step: &Step, from: &Slice) -> Option<Download> {
-        let queue = self.transfer_queue();
-        let unified = self.device().info().limits.unified_memory;
-        if unified || !queue.is_enabled() || !queue.config().async_download {
-            return None;
-        }
-        match queue.download(from, Some(step.reached())) {
-            Ok(download) => Some(download),
-            Err(error) => {
-                self.fall_back(Feature::BlitQueue, &error.to_string());
-                None
-            }
-        }
-    }
-
-    /// The bytes of a result of a completed step; `ahead` is what [`Runtime::download_ahead`] gave.
-    ///
-    /// # Errors
-    /// When they do not arrive, not even in the plain way.
-    pub fn bytes(&self, from: &Slice, ahead: Option<Download>) -> Result<Vec<u8>> {
-        let take = |ahead: Option<Download>| -> TransferResult<Vec<u8>> {
-            let queue = self.transfer_queue();
-            let timeout = Duration::from_millis(queue.config().timeout_ms);
-            let mut download = ahead.map_or_else(|| queue.download(from, None), Ok)?;
-            queue.wait_for_bytes(&mut download, timeout)
-        };
-        match take(ahead) {
-            Err(error) if self.fall_back(Feature::BlitQueue, &error.to_string()) => Ok(take(None)?),
-            outcome => Ok(outcome?),
-        }
-    }
-
     /// Submits a recording to the compute queue.
     ///
     /// # Errors
     /// When the device refuses it, or, with the command ring off, how it failed.
     pub fn submit(&self, recording: &Arc<Recording>) -> Result<Step> {
         let reused = recording.count_submission();
-        let (ready, reached) = (recording.take_ready(), self.next_step(reused));
+        let ready = self.ready(recording.take_arrival())?;
+        let reached = self.next_step(reused);
         let mut submissions = Vec::with_capacity(recording.parts.len());
         let mut refused = Ok(());
         for (at, part) in recording.parts.iter().enumerate() {
@@ -286,7 +261,25 @@ impl Runtime {
         // The parts before a refused one run all the same.
         recording.borrowed.used_by(&submissions);
         refused?;
-        Ok(Step::new(self.device().clone(), submissions, reached, recording.clone()))
+        Ok(self.step(submissions, reached, recording.clone()))
+    }
+
+    /// A step whose last part was submitted.
+    pub(crate) fn step(
+        &self,
+        submissions: Vec<Submission>,
+        reached: (Event, u64),
+        recording: Arc<Recording>,
+    ) -> Step {
+        self.counts.newest.store(reached.1, Ordering::Release);
+        Step::new(self.device().clone(), submissions, reached, recording)
+    }
+
+    /// What the step submitted last raises, while that is under way.
+    pub(crate) fn step_under_way(&self) -> Option<(Event, u64)> {
+        let newest = self.counts.newest.load(Ordering::Acquire);
+        let under_way = matches!(self.steps.wait(newest, Duration::ZERO), Err(DeviceError::Timeout { .. }));
+        under_way.then(|| (self.steps.clone(), newest))
     }
 
     /// Submits a part of a step that is still being recorded.
@@ -341,6 +334,7 @@ impl Runtime {
         let [pool, blit, ring] = active;
         if self.memory_pool.is_enabled() != pool {
             self.memory_pool.set_enabled(pool);
+            self.warm_up();
         }
         self.transfer_queue().set_enabled(blit);
         self.command_ring.set_enabled(ring);
@@ -349,22 +343,4 @@ impl Runtime {
     fn standing(&self) -> MutexGuard<'_, Standing> {
         self.standing.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The queue of the settings; a small one, latched off, when the device has no memory for its ring.
-fn transfer_queue(device: &Arc<dyn Device>, standing: &mut Standing) -> Result<TransferQueue> {
-    let config = standing.settings().blit_queue.config.clone();
-    match open_queue(device, &config) {
-        Err(error) if standing.latch(Feature::BlitQueue, error.to_string()) => {
-            open_queue(device, &TransferQueueConfig { staging_buffer_size_mb: 1, ..config })
-        }
-        outcome => outcome,
-    }
-}
-
-fn open_queue(device: &Arc<dyn Device>, config: &TransferQueueConfig) -> Result<TransferQueue> {
-    TransferQueue::new(device.clone(), config.clone()).map_err(|error| match error {
-        TransferQueueError::Device(error) => error,
-        TransferQueueError::Config(error) => OptimizationsError::from(error).into(),
-    })
 }

@@ -31,6 +31,12 @@ impl StepData {
         Field(self.fields.len() - 1)
     }
 
+    /// Takes all arrays out; the memory stays for those of the next step.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.fields.clear();
+    }
+
     /// Where each array lies. Two steps with the same layout can use the same recording.
     pub fn layout(&self) -> &[Range<u64>] {
         &self.fields

@@ -3,7 +3,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use bessemer_engine::{ActivationMode, Engine, EngineOptions, KvChoice, Reply, Request, Sampling};
+use bessemer_engine::{
+    ActivationMode, Engine, EngineOptions, KvChoice, Optimizations, Reply, Request, Sampling,
+};
 use bessemer_hal::Device;
 use serde::Deserialize;
 
@@ -71,7 +73,10 @@ fn cases(model: &str) -> Result<&'static [Case], Failure> {
 
 /// The model on one of the devices, as the reference computes or as it runs by default.
 fn engine(twin: &Twin, side: Side, model: &str, exact: bool) -> Result<Engine, Failure> {
-    let mut options = EngineOptions { model: model.into(), context: Some(256), ..EngineOptions::default() };
+    // All of them, whatever an earlier check on this machine has found: here they are to show that they are right.
+    let optimizations = Optimizations::on();
+    let mut options =
+        EngineOptions { model: model.into(), context: Some(256), optimizations, ..EngineOptions::default() };
     if exact {
         (options.activations, options.kv_type) = (ActivationMode::F32, KvChoice::F32);
     }

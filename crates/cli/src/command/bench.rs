@@ -9,7 +9,7 @@ mod spread;
 
 use std::fmt::Write;
 
-use bessemer_engine::{EngineInfo, EngineOptions};
+use bessemer_engine::{EngineInfo, EngineOptions, Master};
 use bessemer_model::ModelConfig;
 use clap::Args;
 use serde::Serialize;
@@ -188,7 +188,11 @@ impl Bench {
 
     /// The engine's options: context and KV cache for the whole batch and no more, unless the user says otherwise.
     fn options(&self, settings: &Settings) -> anyhow::Result<EngineOptions> {
-        let mut options = self.engine.options(settings.batch);
+        let mut options = self.engine.options(settings.batch)?;
+        // A check between two runs would change what is measured.
+        if options.optimizations.enabled == Master::Auto {
+            options.optimizations.enabled = Master::On;
+        }
         let tokens = settings.prompt_tokens.max(settings.depth + settings.gen_tokens) + 1;
         options.context.get_or_insert(tokens);
         if options.kv_memory.is_none() {

@@ -64,7 +64,7 @@ impl Serve {
         // The port first: that it is taken should be known before a large model is loaded.
         let listener = runtime.block_on(bessemer_server::bind(&options))?;
         let address = listener.local_addr().context("the listening socket has no address")?;
-        let mut engine_options = self.engine.options(16);
+        let mut engine_options = self.engine.options(16)?;
         engine_options.max_queue = usize::from(self.max_queue);
         let Loaded { engine, load_time } = load(engine_options)?;
         let info = engine.info();

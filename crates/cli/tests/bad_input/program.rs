@@ -13,6 +13,8 @@ pub fn command(folder: &Path) -> Command {
         "HF_ENDPOINT",
         "HF_HUB_CACHE",
         "HUGGINGFACE_HUB_CACHE",
+        "METAL_OPTIMIZATIONS_ENABLED",
+        "XDG_CACHE_HOME",
     ] {
         command.env_remove(name);
     }

@@ -145,6 +145,19 @@ fn a_wrong_environment_is_told() {
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(message.starts_with("error: BESSEMER_LOG: must be a level"), "{message}");
+
+    let generate = |arguments: &[&str]| {
+        let always = ["generate", "Once", "--device", "cpu", "--max-tokens", "2"];
+        let mut command = command();
+        command.args(always).args(arguments).env("METAL_OPTIMIZATIONS_ENABLED", "maybe").output().unwrap()
+    };
+    let output = generate(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8(output.stderr).unwrap(),
+        "error: METAL_OPTIMIZATIONS_ENABLED: must be false, true or auto, but it is \"maybe\". Correct or unset it\n"
+    );
+    assert_eq!(generate(&["--metal-opts", "off"]).status.code(), Some(0), "it is not asked");
 }
 
 #[test]

@@ -41,7 +41,7 @@ fn start(setup: Setup, network: History) -> Engine {
     };
     let scheduler =
         Scheduler::new(Limits { max_sequences, max_batch_tokens }, BlockPool::new(blocks, block_size));
-    Engine::start(parts, Box::new(network.depth(depth)), scheduler).unwrap()
+    Engine::start(parts, Box::new(network.depth(depth)), scheduler, None).unwrap()
 }
 
 fn engine(setup: Setup) -> Engine {

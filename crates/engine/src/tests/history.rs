@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use bessemer_runtime::Optimizations;
 
 use crate::batch::{Draw, StepInput};
-use crate::worker::{Forward, StepOutput};
+use crate::forward::{Forward, StepOutput};
 use crate::{EngineError, Result, Token};
 
 pub(super) const VOCAB: usize = 1000;

@@ -24,7 +24,7 @@ fn latched(engine: &Engine) -> Vec<Feature> {
 #[test]
 fn a_failed_command_buffer_costs_no_request() {
     for failure in [Fault::FailureBefore, Fault::FailureAfter] {
-        let (fault, engine) = faulty(cpu(), Optimizations::default());
+        let (fault, engine) = faulty(cpu(), Optimizations::on());
         let expected = together(&engine, 3, 30);
         fault.next(failure);
         assert_eq!(together(&engine, 3, 30), expected);
@@ -39,7 +39,7 @@ fn a_failed_command_buffer_costs_no_request() {
 
 #[test]
 fn a_failed_write_falls_back_to_a_copy() {
-    let (fault, engine) = faulty(cpu(), Optimizations::default());
+    let (fault, engine) = faulty(cpu(), Optimizations::on());
     let expected = together(&engine, 2, 20);
     fault.next(Fault::WriteFailure);
     assert_eq!(together(&engine, 2, 20), expected);
@@ -52,7 +52,9 @@ fn without_memory_for_heaps_buffers_are_allocated() {
     let inner = cpu();
     let fault = FaultDevice::new(inner);
     let device: Arc<dyn Device> = fault.clone();
-    let engine = engine(&device, "default", Optimizations::default());
+    let mut cold = Optimizations::on();
+    cold.memory_pool.config.warmup_buffer_sizes_mb.clear();
+    let engine = engine(&device, "default", cold);
     for _ in 0..2 {
         fault.next(Fault::HeapMemory);
     }
@@ -64,7 +66,7 @@ fn without_memory_for_heaps_buffers_are_allocated() {
 
 #[test]
 fn without_fallback_the_requests_of_the_step_fail() {
-    let settings = Optimizations { graceful_fallback: false, ..Optimizations::default() };
+    let settings = Optimizations { graceful_fallback: false, ..Optimizations::on() };
     let (fault, engine) = faulty(cpu(), settings);
     let expected = together(&engine, 1, 10);
     fault.next(Fault::FailureBefore);
@@ -76,7 +78,7 @@ fn without_fallback_the_requests_of_the_step_fail() {
 
 #[test]
 fn a_lost_device_ends_every_request_with_its_error() {
-    let (fault, engine) = faulty(cpu(), Optimizations::default());
+    let (fault, engine) = faulty(cpu(), Optimizations::on());
     let vocab = engine.info().vocab;
     let streams: Vec<_> = (0..4).map(|number| engine.submit(request(number, vocab, 500)).unwrap()).collect();
     std::thread::sleep(Duration::from_millis(20));
@@ -92,7 +94,7 @@ fn a_lost_device_ends_every_request_with_its_error() {
 /// Random faults over many requests; features that fell back are armed again, so that all ways of failing are met.
 fn survives(device: Arc<dyn Device>, requests: usize, tokens: usize, rate: f64) {
     // A corrupted transfer gives no error: only checksums tell it from a good one.
-    let mut settings = Optimizations { log_fallbacks: false, ..Optimizations::default() };
+    let mut settings = Optimizations { log_fallbacks: false, ..Optimizations::on() };
     settings.blit_queue.config.verify_checksums = true;
     settings.blit_queue.config.log_slow_operations = false;
     settings.memory_pool.config.log_pool_exhaustion = false;

@@ -1,5 +1,6 @@
 //! Memory pool, transfer queue and command ring: whatever is on, off, switched or failing, tokens are the same.
 
+mod auto;
 mod faults;
 mod steady;
 mod support;

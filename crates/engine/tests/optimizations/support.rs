@@ -2,12 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bessemer_engine::{
-    Engine, EngineError, EngineOptions, Feature, Optimizations, Reply, ReplyStream, Request, Sampling,
+    Engine, EngineError, EngineOptions, Feature, Master, Optimizations, Reply, ReplyStream, Request, Sampling,
 };
 use bessemer_hal::Device;
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use bessemer_hal::vulkan::{AdapterKind, VulkanDevice, VulkanOptions, adapters};
 
 /// Every setting of the master switch and the three features.
@@ -16,13 +18,21 @@ pub fn combinations() -> Vec<Optimizations> {
         .map(|bits| {
             let on: Vec<_> =
                 (0..3).filter(|at| bits & (1 << at) != 0).map(|at| Feature::ALL[at as usize]).collect();
-            Optimizations { enabled: bits & 8 != 0, ..Optimizations::only(&on) }
+            let enabled = if bits & 8 == 0 { Master::Off } else { Master::On };
+            Optimizations { enabled, ..Optimizations::only(&on) }
         })
         .collect()
 }
 
 pub fn cpu() -> Arc<dyn Device> {
     CpuDevice::new(&CpuOptions { threads: Some(2), ..CpuOptions::default() })
+}
+
+/// The CPU device; each submission to its compute queue takes this much longer.
+pub fn slow_compute(delay: Duration) -> Arc<dyn Device> {
+    let device = FaultDevice::new(cpu());
+    device.arm(FaultPlan::new(1).with(Fault::SubmissionTimeout, 1.0).with_timeout(delay));
+    device
 }
 
 /// Runs `test` on a Vulkan device under the validation layer, which must find nothing: the one made of software, or the

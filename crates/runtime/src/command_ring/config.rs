@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::SettingError;
+
 /// How a [`super::CommandRing`] works. The names are those of the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandRingConfig {
@@ -33,52 +35,29 @@ impl Default for CommandRingConfig {
     }
 }
 
-/// A value of [`CommandRingConfig`] that is out of its range.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("command_buffer_ring.{field} is {value}, but {rule}: {cure}")]
-pub struct CommandRingConfigError {
-    /// The setting.
-    pub field: &'static str,
-    /// What holds for it.
-    pub rule: &'static str,
-    /// What was given.
-    pub value: u64,
-    /// What to do.
-    pub cure: &'static str,
-}
-
 impl CommandRingConfig {
     /// Checks every range.
     ///
     /// # Errors
     /// The first field that is out of range, with its rule, its value, and a cure.
-    pub fn validate(&self) -> Result<(), CommandRingConfigError> {
-        let refuse = |field, rule, value, cure| Err(CommandRingConfigError { field, rule, value, cure });
-        if !(2..=8).contains(&self.ring_size) {
-            return refuse(
-                "ring_size",
-                "it must be 2 to 8",
-                self.ring_size as u64,
-                "set 3; to have one submission at a time, switch the ring off instead",
-            );
-        }
+    pub fn validate(&self) -> Result<(), SettingError> {
+        SettingError::within(
+            "command_buffer_ring.ring_size",
+            self.ring_size as u64,
+            2..=8,
+            Some("set 3; to have one submission at a time, switch the ring off instead"),
+        )?;
         if self.max_wait_ms != 0 && !(100..=10_000).contains(&self.max_wait_ms) {
-            return refuse(
-                "max_wait_ms",
-                "it must be 100 to 10000, or 0 for no limit",
+            return Err(SettingError::new(
+                "command_buffer_ring.max_wait_ms",
                 self.max_wait_ms,
+                "it must be 100 to 10000, or 0 for no limit",
                 "set 1000",
-            );
+            ));
         }
-        match self.layers_per_command_buffer {
-            Some(layers) if !(1..=128).contains(&layers) => refuse(
-                "layers_per_command_buffer",
-                "it must be 1 to 128",
-                layers as u64,
-                "leave it out to let the device choose",
-            ),
-            _ => Ok(()),
-        }
+        let layers = self.layers_per_command_buffer.map_or(1, |layers| layers as u64);
+        let cure = Some("leave it out to let the device choose");
+        SettingError::within("command_buffer_ring.layers_per_command_buffer", layers, 1..=128, cure)
     }
 
     /// Longest wait for the oldest submission.

@@ -21,7 +21,8 @@ use bessemer_hal::{
     CommandBuffer, Device, DeviceError, Event, QueueKind, Result, Submission, Submit, Timing,
 };
 
-pub use config::{CommandRingConfig, CommandRingConfigError};
+use crate::SettingError;
+pub use config::CommandRingConfig;
 use slots::{InFlight, Slots, Want};
 pub use statistics::CommandRingStatistics;
 use statistics::Counters;
@@ -79,7 +80,7 @@ impl CommandRing {
         device: Arc<dyn Device>,
         config: CommandRingConfig,
         enabled: bool,
-    ) -> Result<Self, CommandRingConfigError> {
+    ) -> Result<Self, SettingError> {
         config.validate()?;
         let state = State { config, enabled, slots: Slots::default(), counters: Counters::default() };
         Ok(Self { device, state: Mutex::new(state) })
@@ -104,7 +105,7 @@ impl CommandRing {
     ///
     /// # Errors
     /// When one is out of its range; then nothing changes.
-    pub fn reconfigure(&self, config: CommandRingConfig) -> Result<(), CommandRingConfigError> {
+    pub fn reconfigure(&self, config: CommandRingConfig) -> Result<(), SettingError> {
         config.validate()?;
         self.lock().config = config;
         Ok(())

@@ -1,6 +1,7 @@
 //! Settings of the pool, and the rules between them.
 
 use super::buddy::Buddy;
+use crate::SettingError;
 
 /// Bytes of a megabyte, as the settings count.
 pub(super) const MB: u64 = 1 << 20;
@@ -39,82 +40,62 @@ impl Default for MemoryPoolConfig {
     }
 }
 
-/// A setting that breaks a rule.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("memory_pool.{field} is {value}, but {rule}: {cure}")]
-pub struct MemoryPoolConfigError {
-    /// The setting.
-    pub field: &'static str,
-    /// What holds for it.
-    pub rule: String,
-    /// What was given.
-    pub value: String,
-    /// What to do.
-    pub cure: String,
-}
-
 impl MemoryPoolConfig {
     /// Checks every rule.
     ///
     /// # Errors
     /// The first setting that breaks one, with the rule, the value and what to do.
-    pub fn validate(&self) -> Result<(), MemoryPoolConfigError> {
-        within("max_heap_size_mb", self.max_heap_size_mb, 64, 2048)?;
-        within("min_heaps", self.min_heaps as u64, 2, 16)?;
-        within("heap_size_mb", self.heap_size_mb, 64, 2048)?;
-        within("num_heaps", self.num_heaps as u64, 2, 16)?;
+    pub fn validate(&self) -> Result<(), SettingError> {
+        let within = |field, value, range| SettingError::within(field, value, range, None);
+        within("memory_pool.max_heap_size_mb", self.max_heap_size_mb, 64..=2048)?;
+        within("memory_pool.min_heaps", self.min_heaps as u64, 2..=16)?;
+        within("memory_pool.heap_size_mb", self.heap_size_mb, 64..=2048)?;
+        within("memory_pool.num_heaps", self.num_heaps as u64, 2..=16)?;
         if self.heap_size_mb > self.max_heap_size_mb {
-            return Err(MemoryPoolConfigError {
-                field: "heap_size_mb",
-                rule: format!("memory_pool.max_heap_size_mb allows {}", self.max_heap_size_mb),
-                value: self.heap_size_mb.to_string(),
-                cure: "lower the first or raise the second".into(),
-            });
+            return Err(SettingError::new(
+                "memory_pool.heap_size_mb",
+                self.heap_size_mb,
+                format!("memory_pool.max_heap_size_mb allows {}", self.max_heap_size_mb),
+                "lower the first or raise the second",
+            ));
         }
         if self.num_heaps < self.min_heaps {
-            return Err(MemoryPoolConfigError {
-                field: "num_heaps",
-                rule: format!("memory_pool.min_heaps asks for {}", self.min_heaps),
-                value: self.num_heaps.to_string(),
-                cure: "raise the first or lower the second".into(),
-            });
+            return Err(SettingError::new(
+                "memory_pool.num_heaps",
+                self.num_heaps,
+                format!("memory_pool.min_heaps asks for {}", self.min_heaps),
+                "raise the first or lower the second",
+            ));
         }
         self.validate_warmup()
     }
 
-    fn validate_warmup(&self) -> Result<(), MemoryPoolConfigError> {
-        let field = "warmup_buffer_sizes_mb";
+    fn validate_warmup(&self) -> Result<(), SettingError> {
+        let field = "memory_pool.warmup_buffer_sizes_mb";
         for &size in &self.warmup_buffer_sizes_mb {
-            within(field, size, 1, 1024)?;
+            SettingError::within(field, size, 1..=1024, None)?;
         }
         let largest = largest_block(self.heap_size_mb);
         if let Some(&size) =
             self.warmup_buffer_sizes_mb.iter().find(|size| size.next_power_of_two() > largest)
         {
-            return Err(MemoryPoolConfigError {
-                field,
-                rule: format!(
-                    "a heap of memory_pool.heap_size_mb = {} holds buffers of {largest} MB at most, \
-                     and sizes count as the next power of two",
-                    self.heap_size_mb
-                ),
-                value: size.to_string(),
-                cure: format!(
-                    "remove it, or set memory_pool.heap_size_mb to {} or more",
-                    size.next_power_of_two()
-                ),
-            });
+            let rule = format!(
+                "a heap of memory_pool.heap_size_mb = {} holds buffers of {largest} MB at most, \
+                 and sizes count as the next power of two",
+                self.heap_size_mb
+            );
+            let room = size.next_power_of_two();
+            let cure = format!("remove it, or set memory_pool.heap_size_mb to {room} or more");
+            return Err(SettingError::new(field, size, rule, cure));
         }
         if !self.warmup_fits() {
-            return Err(MemoryPoolConfigError {
-                field,
-                rule: format!(
-                    "memory_pool.num_heaps = {} heaps of {} MB do not hold all of them at once",
-                    self.num_heaps, self.heap_size_mb
-                ),
-                value: format!("{:?}", self.warmup_buffer_sizes_mb),
-                cure: "remove some, or raise memory_pool.num_heaps or memory_pool.heap_size_mb".into(),
-            });
+            let rule = format!(
+                "memory_pool.num_heaps = {} heaps of {} MB do not hold all of them at once",
+                self.num_heaps, self.heap_size_mb
+            );
+            let cure = "remove some, or raise memory_pool.num_heaps or memory_pool.heap_size_mb";
+            let value = format!("{:?}", self.warmup_buffer_sizes_mb);
+            return Err(SettingError::new(field, value, rule, cure));
         }
         Ok(())
     }
@@ -137,18 +118,6 @@ impl MemoryPoolConfig {
 /// The largest power of two within `size`, which is not zero.
 pub(super) fn largest_block(size: u64) -> u64 {
     1 << size.max(1).ilog2()
-}
-
-fn within(field: &'static str, value: u64, least: u64, most: u64) -> Result<(), MemoryPoolConfigError> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    Err(MemoryPoolConfigError {
-        field,
-        rule: format!("{least} to {most} is allowed"),
-        value: value.to_string(),
-        cure: format!("set it to {}", value.clamp(least, most)),
-    })
 }
 
 #[cfg(test)]
@@ -182,11 +151,11 @@ mod tests {
     fn ranges_end_where_documented() {
         accepted(|c| (c.heap_size_mb, c.warmup_buffer_sizes_mb) = (64, vec![1, 32]));
         accepted(|c| c.heap_size_mb = 2048);
-        assert!(refused(|c| c.heap_size_mb = 63).contains("heap_size_mb is 63, but 64 to 2048"));
+        assert!(refused(|c| c.heap_size_mb = 63).contains("heap_size_mb is 63, but it must be 64 to 2048"));
         assert!(refused(|c| c.heap_size_mb = 2049).ends_with("set it to 2048"));
         accepted(|c| c.num_heaps = 2);
         accepted(|c| c.num_heaps = 16);
-        assert!(refused(|c| c.num_heaps = 1).contains("num_heaps is 1, but 2 to 16"));
+        assert!(refused(|c| c.num_heaps = 1).contains("num_heaps is 1, but it must be 2 to 16"));
         assert!(refused(|c| c.num_heaps = 17).ends_with("set it to 16"));
         assert!(refused(|c| c.warmup_buffer_sizes_mb = vec![0]).contains("1 to 1024"));
         assert!(refused(|c| c.warmup_buffer_sizes_mb = vec![8, 1025]).contains("is 1025"));

@@ -58,7 +58,7 @@ mod sync {
 }
 
 pub use completion::Completion;
-pub use config::{MemoryPoolConfig, MemoryPoolConfigError};
+pub use config::MemoryPoolConfig;
 pub use pool::MemoryPool;
 pub use pool_buffer::PoolBuffer;
 pub use statistics::{LeakReport, MemoryPoolStatistics};

@@ -6,12 +6,13 @@ use std::time::Instant;
 use bessemer_hal::{Buffer, BufferDesc, Device, DeviceError, Heap, HeapDesc, Result};
 
 use super::completion::Completion;
-use super::config::{MB, MemoryPoolConfig, MemoryPoolConfigError};
+use super::config::{MB, MemoryPoolConfig};
 use super::exhaustion_log::ExhaustionLog;
 use super::ledger::{Decision, Grant, Lease, Ledger, Limits, Why};
 use super::pool_buffer::PoolBuffer;
 use super::statistics::{LeakReport, MemoryPoolStatistics};
 use super::sync::Mutex;
+use crate::SettingError;
 use crate::memory_budget::{MemoryBudget, Owner, Reservation};
 
 /// The smallest bucket in bytes, where the device's alignment does not ask for more.
@@ -69,7 +70,7 @@ impl MemoryPool {
         device: Arc<dyn Device>,
         config: MemoryPoolConfig,
         budget: Option<Arc<MemoryBudget>>,
-    ) -> Result<Self, MemoryPoolConfigError> {
+    ) -> Result<Self, SettingError> {
         config.validate()?;
         let smallest = device.info().limits.alignment.max(SMALLEST).next_power_of_two();
         let ledger = Ledger::new(limits(&config, smallest), true);
@@ -154,7 +155,7 @@ impl MemoryPool {
     ///
     /// # Errors
     /// The first setting that breaks a rule; nothing has changed then.
-    pub fn reconfigure(&self, config: MemoryPoolConfig) -> Result<(), MemoryPoolConfigError> {
+    pub fn reconfigure(&self, config: MemoryPoolConfig) -> Result<(), SettingError> {
         config.validate()?;
         let limits = limits(&config, self.inner.smallest);
         self.inner.with(|state| {

@@ -31,7 +31,7 @@ mod staging;
 mod sync;
 mod ticket;
 
-pub use config::{TransferConfigError, TransferQueueConfig};
+pub use config::TransferQueueConfig;
 pub use error::{TransferError, TransferResult};
 pub use metrics::TransferMetrics;
 pub use prefetch::Prefetch;
@@ -49,6 +49,8 @@ use prefetch::Prefetched;
 use slots::Slots;
 use staging::Staging;
 use ticket::{Direction, Operation};
+
+use crate::SettingError;
 
 /// Uploads and downloads of a device. Shared between threads by reference.
 #[derive(Debug)]
@@ -70,7 +72,7 @@ pub struct TransferQueue {
 pub enum TransferQueueError {
     /// A value is out of its range.
     #[error(transparent)]
-    Config(#[from] TransferConfigError),
+    Config(#[from] SettingError),
     /// The device refuses memory or events.
     #[error(transparent)]
     Device(#[from] DeviceError),

@@ -172,7 +172,7 @@ fn wrong_use_is_told() {
     assert!(error.to_string().contains("at the queue that gave it"), "{error}");
     let config = TransferQueueConfig { timeout_ms: 99, ..TransferQueueConfig::default() };
     let error = TransferQueue::new(rig.device.clone(), config).unwrap_err();
-    assert!(matches!(&error, TransferQueueError::Config(e) if e.field == "timeout_ms"), "{error}");
+    assert!(matches!(&error, TransferQueueError::Config(e) if e.field == "blit_queue.timeout_ms"), "{error}");
 }
 
 #[test]

@@ -120,9 +120,11 @@ pub fn run(engine: &Engine, settings: &Settings) -> anyhow::Result<Vec<Configura
     for run in 0..runs {
         let seed = settings.seed.wrapping_add(run as u64);
         for ((_, features), samples) in CONFIGURATIONS.iter().zip(&mut all) {
-            engine.update_optimizations(Optimizations {
-                enabled: !features.is_empty(),
-                ..Optimizations::only(features)
+            let plain = features.is_empty();
+            engine.update_optimizations(if plain {
+                Optimizations::off()
+            } else {
+                Optimizations::only(features)
             })?;
             // What a switch changes is made anew once: that is not what a running server pays.
             decode.run(engine, seed)?;

@@ -1,0 +1,158 @@
+//! Where the optimisations stand: what is wanted, what a self-check found, what has failed.
+
+use crate::{Feature, FeatureStatus, Master, Optimizations, Verdict};
+
+/// How far [`Master::Auto`] is. The other settings of the master switch do not ask.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum AutoState {
+    /// Nothing is known: the plain path.
+    #[default]
+    Unchecked,
+    /// A self-check tries the features.
+    Trial,
+    /// It has ended.
+    Judged(Verdict),
+}
+
+/// What is wanted, and what became of it.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    settings: Optimizations,
+    auto: AutoState,
+    latched: [Option<String>; 3],
+    fallbacks: [u64; 3],
+}
+
+impl Standing {
+    pub(crate) fn new(settings: Optimizations) -> Self {
+        Self { settings, auto: AutoState::Unchecked, latched: Default::default(), fallbacks: [0; 3] }
+    }
+
+    pub(crate) fn settings(&self) -> &Optimizations {
+        &self.settings
+    }
+
+    /// Other settings; what is switched on anew is re-armed, and a verdict on others counts no more.
+    pub(crate) fn set(&mut self, settings: Optimizations) {
+        if settings != self.settings {
+            self.auto = AutoState::Unchecked;
+        }
+        for feature in Feature::ALL {
+            if settings.wants(feature) && !self.settings.wants(feature) {
+                self.rearm(feature);
+            }
+        }
+        self.settings = settings;
+    }
+
+    pub(crate) fn set_auto(&mut self, auto: AutoState) {
+        self.auto = auto;
+    }
+
+    /// What the master switch goes by, when it goes by something.
+    pub(crate) fn verdict(&self) -> Option<&Verdict> {
+        match &self.auto {
+            AutoState::Judged(verdict) if self.settings.enabled == Master::Auto => Some(verdict),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_active(&self, feature: Feature) -> bool {
+        let allowed = self.settings.enabled != Master::Auto
+            || match &self.auto {
+                AutoState::Unchecked => false,
+                AutoState::Trial => true,
+                AutoState::Judged(verdict) => verdict.is_on(),
+            };
+        allowed && self.settings.wants(feature) && self.latched[feature as usize].is_none()
+    }
+
+    /// Latches a feature; `false` when it is not active, or failures are errors.
+    pub(crate) fn latch(&mut self, feature: Feature, reason: String) -> bool {
+        if !self.is_active(feature) || !self.settings.graceful_fallback {
+            return false;
+        }
+        if self.settings.log_fallbacks {
+            tracing::warn!(
+                feature = feature.name(),
+                reason,
+                "latched off; its work is done in the plain way"
+            );
+        }
+        self.latched[feature as usize] = Some(reason);
+        self.fallbacks[feature as usize] += 1;
+        true
+    }
+
+    pub(crate) fn rearm(&mut self, feature: Feature) -> bool {
+        self.latched[feature as usize].take().is_some()
+    }
+
+    pub(crate) fn report(&self) -> Vec<FeatureStatus> {
+        let status = |feature: Feature| FeatureStatus {
+            feature,
+            wanted: self.settings.wants(feature),
+            active: self.is_active(feature),
+            latched: self.latched[feature as usize].clone(),
+            fallbacks: self.fallbacks[feature as usize],
+        };
+        Feature::ALL.map(status).to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_latched_feature_stays_off_until_it_is_armed_again() {
+        let mut standing = Standing::new(Optimizations::on());
+        assert!(standing.latch(Feature::MemoryPool, "no memory".into()));
+        assert!(!standing.latch(Feature::MemoryPool, "again".into()), "it is off already");
+        assert_eq!(Feature::ALL.map(|feature| standing.is_active(feature)), [false, true, true]);
+        let report = standing.report();
+        assert_eq!((report[0].latched.as_deref(), report[0].fallbacks), (Some("no memory"), 1));
+        assert!(report[0].wanted && !report[0].active && report[1].active);
+        assert!(standing.rearm(Feature::MemoryPool) && !standing.rearm(Feature::MemoryPool));
+        assert!(standing.is_active(Feature::MemoryPool));
+    }
+
+    #[test]
+    fn switching_off_and_on_arms_again_and_other_settings_do_not() {
+        let mut standing = Standing::new(Optimizations::on());
+        standing.latch(Feature::CommandBufferRing, "it hung".into());
+        standing.set(Optimizations { log_fallbacks: false, ..Optimizations::on() });
+        assert!(!standing.is_active(Feature::CommandBufferRing));
+        standing.set(Optimizations::off());
+        standing.set(Optimizations::on());
+        assert!(standing.is_active(Feature::CommandBufferRing));
+        assert_eq!(standing.report()[2].fallbacks, 1);
+    }
+
+    #[test]
+    fn without_fallback_a_failure_is_the_callers() {
+        let mut standing = Standing::new(Optimizations { graceful_fallback: false, ..Optimizations::on() });
+        assert!(!standing.latch(Feature::BlitQueue, "it timed out".into()));
+        assert!(standing.is_active(Feature::BlitQueue));
+    }
+
+    #[test]
+    fn auto_goes_by_the_verdict_on_these_settings() {
+        let active = |standing: &Standing| Feature::ALL.map(|feature| standing.is_active(feature));
+        let mut standing = Standing::new(Optimizations::default());
+        assert_eq!((active(&standing), standing.verdict()), ([false; 3], None));
+        standing.set_auto(AutoState::Trial);
+        assert_eq!((active(&standing), standing.verdict()), ([true; 3], None));
+        let good = Verdict::same_tokens(1.2, 0);
+        standing.set_auto(AutoState::Judged(good.clone()));
+        assert_eq!((active(&standing), standing.verdict()), ([true; 3], Some(&good)));
+        standing.set(Optimizations::default());
+        assert_eq!(active(&standing), [true; 3], "the same settings");
+        standing.set(Optimizations { log_fallbacks: false, ..Optimizations::default() });
+        assert_eq!((active(&standing), standing.verdict()), ([false; 3], None));
+        standing.set_auto(AutoState::Judged(Verdict::failed("token 3 differs", 0)));
+        assert_eq!(active(&standing), [false; 3]);
+        standing.set(Optimizations::on());
+        assert_eq!((active(&standing), standing.verdict()), ([true; 3], None), "who says on gets it");
+    }
+}
