@@ -156,7 +156,7 @@ impl Device for FaultDevice {
             core: self.core.clone(),
             inner,
             label: label.into(),
-            targets: Vec::new(),
+            copies: Some(Vec::new()),
         }))
     }
 
