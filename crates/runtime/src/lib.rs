@@ -51,6 +51,6 @@ pub use runtime::Runtime;
 pub use step::Step;
 pub use step_data::{Field, PlacedData, StepData};
 pub use transfer_queue::{
-    Download, Prefetch, Ticket, TransferConfigError, TransferError, TransferMetrics, TransferQueue,
-    TransferQueueConfig, TransferQueueError, TransferResult,
+    Direction, Download, Prefetch, Ticket, TransferConfigError, TransferError, TransferMetrics,
+    TransferQueue, TransferQueueConfig, TransferQueueError, TransferResult,
 };
