@@ -10,6 +10,7 @@
 //!   writes its own before it reads any.
 //! - **A failed step fails its own requests**, unless the network can run it again in a plainer way. Errors and panics
 //!   end the requests whose rows were in the step; all others go on, from before the steps that were submitted behind it.
+//! - **A lost device fails everybody**, once and at once: those inside, and whoever comes later.
 //! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
 //!   sees the end finds them settled.
 
@@ -17,9 +18,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use bessemer_hal::DeviceError;
 use bessemer_runtime::Optimizations;
 
 use crate::batch::{StepInput, Want, lay_out};
@@ -102,6 +104,8 @@ pub(crate) struct StepOutput {
 pub(crate) struct Shared {
     pub(crate) stats: Mutex<EngineStats>,
     pub(crate) stop: AtomicBool,
+    /// Set once the device is gone.
+    pub(crate) lost: OnceLock<EngineError>,
 }
 
 /// The thread's state.
@@ -214,6 +218,10 @@ impl Worker {
         self.stats.requests += 1;
         self.stats.prompt_tokens += sequence.prompt().len() as u64;
         self.owners.insert(id, owner);
+        if let Some(error) = self.shared.lost.get().cloned() {
+            // It was on its way in when the device was lost.
+            return self.end(vec![(id, Err(error))]);
+        }
         if let Err(sequence) = self.scheduler.add(sequence) {
             let pool = self.scheduler.pool();
             let rule = format!("prompt and output must fit the KV cache's {} blocks", pool.total());
@@ -229,8 +237,12 @@ impl Worker {
         while !self.under_way.is_empty() {
             self.finish_step();
         }
+        let outcome = match self.shared.lost.get() {
+            Some(error) => Err(error.clone()),
+            None => self.forward.configure(settings),
+        };
         // Nobody listens any more: it is switched all the same.
-        reply.try_send(self.forward.configure(settings)).ok();
+        reply.try_send(outcome).ok();
     }
 
     /// Ends the requests whose owners have lost interest.
@@ -344,6 +356,12 @@ impl Worker {
     /// Has a failed plan made again where that may help; else ends its requests. No step is under way.
     fn fail(&mut self, plan: &Plan, error: EngineError) {
         self.stats.failed_steps += 1;
+        if let EngineError::Device(DeviceError::Lost(reason)) = error {
+            tracing::error!(reason, requests = self.owners.len(), "the device is lost");
+            let error = EngineError::DeviceLost { reason };
+            self.shared.lost.get_or_init(|| error.clone());
+            return self.end_all(&error);
+        }
         if self.forward.fall_back(&error) {
             tracing::warn!(%error, requests = plan.chunks.len(), "a step failed and is run again without what failed");
             self.stats.repeated_steps += 1;
