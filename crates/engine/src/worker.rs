@@ -339,6 +339,11 @@ impl Worker {
                 format!("{tokens} tokens for {draws} draws, {logits} logits for {rows} rows of {vocab}");
             return Err(EngineError::Step { reason });
         }
+        if let Some(token) = output.tokens.iter().find(|token| token.id as usize >= vocab) {
+            // The sampler draws none of these, whatever the logits: it was damaged on its way.
+            let reason = format!("token {} came, of a vocabulary of {vocab}", token.id);
+            return Err(DeviceError::Submission { label: "step".into(), reason }.into());
+        }
         Ok(output)
     }
 
