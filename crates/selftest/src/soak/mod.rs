@@ -117,10 +117,16 @@ impl Soak {
             options.max_batch_tokens = options.max_batch_tokens.min(GPU_ROWS);
             options.max_sequences = options.max_sequences.min(GPU_ROWS);
         }
-        if self.fault_rate.is_some() {
-            prepare_for_faults(&mut options.optimizations);
-        }
         options
+    }
+
+    /// The optimisations while it runs.
+    fn settings(&self, wanted: &Optimizations) -> Optimizations {
+        let mut settings = wanted.clone();
+        if self.fault_rate.is_some() {
+            prepare_for_faults(&mut settings);
+        }
+        settings
     }
 
     /// What is to fail, if anything is.

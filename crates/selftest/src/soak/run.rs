@@ -83,12 +83,13 @@ pub(super) fn run(
     let before = device.allocated();
     let subject = Subject::new(soak, device.clone());
     let options = soak.prepare(options, &*device);
-    let settings = options.optimizations.clone();
+    let wanted = options.optimizations.clone();
     let engine = Engine::load_on(subject.device(), options)?;
     let info = engine.info().clone();
     let mix = Mix::new(soak, info.vocab, info.context);
-    engine.update_optimizations(Optimizations { enabled: false, ..settings.clone() })?;
+    engine.update_optimizations(Optimizations { enabled: false, ..wanted.clone() })?;
     let answers = mix.requests().iter().map(|request| answer(&engine, request)).collect::<Result<_, _>>()?;
+    let settings = soak.settings(&wanted);
     engine.update_optimizations(settings.clone())?;
 
     let requests = match soak.length {
@@ -125,7 +126,7 @@ pub(super) fn run(
         let patience = soak.patience.as_secs();
         report.failures.push(format!("there was neither a token nor an end for {patience} s"));
     } else {
-        report.failures.extend(finish(&shared, settings));
+        report.failures.extend(finish(&shared, wanted));
         report.stats = shared.engine.stats();
         report.requests = shared.tally().clone();
         report.remains = Some(remains(shared, subject, &*device, before));
