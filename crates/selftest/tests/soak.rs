@@ -4,12 +4,13 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bessemer_engine::EngineOptions;
 use bessemer_hal::Device;
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use bessemer_hal::vulkan::{AdapterKind, VulkanDevice, VulkanOptions, adapters};
 use bessemer_selftest::soak::Length;
 use bessemer_selftest::{Soak, SoakReport};
@@ -26,9 +27,13 @@ fn cpu() -> Arc<dyn Device> {
 }
 
 /// One at a time: the memory of the process is looked at.
-fn soak(soak: &Soak, device: Arc<dyn Device>, options: EngineOptions) -> SoakReport {
+fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn soak(soak: &Soak, device: Arc<dyn Device>, options: EngineOptions) -> SoakReport {
+    let _alone = alone();
     let report = soak.run(device, options, &AtomicBool::new(false), &mut |_| ()).unwrap();
     println!("{report}");
     report
@@ -93,6 +98,41 @@ fn faults_on_vulkan() {
     };
     survives(device.clone(), &wanted, tiny(), 60);
     assert_eq!(device.validation_messages(), Vec::<String>::new());
+}
+
+/// Unverified transfers that arrive damaged, from the fifth request on.
+#[test]
+fn wrong_answers_are_found() {
+    let fault = FaultDevice::with_own_memory(cpu());
+    let wanted = Soak { length: Length::Requests(2000), ..Soak::default() };
+    let plan = FaultPlan::new(3).with(Fault::TransferCorruption, 0.02);
+    let report = spoilt(&wanted, &fault, plan);
+    assert!(!report.passed() && report.requests.violations > 0);
+}
+
+/// A device that stops, from the fifth request on.
+#[test]
+fn a_run_that_hangs_is_told() {
+    let fault = FaultDevice::new(cpu());
+    let wanted = Soak { patience: Duration::from_secs(1), ..Soak::default() };
+    let plan = FaultPlan::new(4).with(Fault::SubmissionTimeout, 1.0).with_timeout(Duration::from_secs(30));
+    let report = spoilt(&wanted, &fault, plan);
+    assert!(report.failures.iter().any(|failure| failure.contains("neither a token nor an end for 1 s")));
+    assert!(report.remains.is_none() && report.seconds < 25.0);
+}
+
+/// A run on a device that starts to fail by `plan` behind the back of the soak.
+fn spoilt(wanted: &Soak, fault: &Arc<FaultDevice>, plan: FaultPlan) -> SoakReport {
+    let mut plan = Some(plan);
+    let _alone = alone();
+    let report = wanted.run(fault.clone(), tiny(), &AtomicBool::new(false), &mut |progress| {
+        if let Some(plan) = plan.take_if(|_| progress.sample.requests >= 5) {
+            fault.arm(plan);
+        }
+    });
+    let report = report.unwrap();
+    println!("{report}");
+    report
 }
 
 /// The rules of a soak are checked: a run with nothing wrong holds them, and one that is interrupted tells what it has.

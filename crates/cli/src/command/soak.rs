@@ -25,7 +25,7 @@ owners cancel, some go away. What each gives is computed first, alone, with ever
   right tokens up to there;
   nothing is held in the end: buffers of the memory pool, KV blocks, requests, device memory;
   no kind of memory grew: the least of the last tenth of the time against the least of the first tenth after a warm-up
-  of another tenth, 5 % and 8 MiB (resident) or 1 MiB (device) allowed;
+  of another tenth, 5 % and 8 MiB (resident, in runs of at least a minute) or 1 MiB (device) allowed;
   throughput drifted by at most 5 % between these tenths, in runs of at least a minute without --faults and --switches;
   and the engine served all requests once more afterwards.
 

@@ -14,7 +14,8 @@ use crate::report::{DeviceFacts, Machine};
 
 /// How far throughput may drift.
 const DRIFT: f64 = 0.05;
-/// Runs that are shorter say nothing about drift.
+/// Runs that are shorter say nothing about drift, nor about resident memory: what was reserved is still being touched for
+/// the first time.
 const SHORT: f64 = 60.0;
 
 /// A run at one moment.
@@ -133,7 +134,7 @@ impl SoakReport {
         if tally.right == 0 && tally.ended > 0 {
             broken.push("no request ended with the right tokens".into());
         }
-        for plateau in self.memory.iter().filter(|plateau| !plateau.holds()) {
+        for plateau in self.memory.iter().filter(|plateau| self.judges(plateau) && !plateau.holds()) {
             let Plateau { what, first, last, limit } = plateau;
             broken.push(format!("memory of {what} grew from {first} to {last} bytes; {limit} were allowed"));
         }
@@ -153,6 +154,11 @@ impl SoakReport {
             broken.extend(broken_rules.map(|(_, rule)| format!("afterwards {rule}: {remains:?}")));
         }
         self.failures.append(&mut broken);
+    }
+
+    /// Whether growth of such memory says something.
+    fn judges(&self, plateau: &Plateau) -> bool {
+        plateau.what != Plateau::RESIDENT || self.seconds >= SHORT
     }
 
     /// Drift that says something: of a long run in which nothing changes.
@@ -198,9 +204,10 @@ impl fmt::Display for SoakReport {
                 list(&faults.injected)
             )?;
         }
-        for Plateau { what, first, last, .. } in &self.memory {
-            let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
-            writeln!(f, "memory      {what:<12} {:.1} → {:.1} MiB", mib(*first), mib(*last))?;
+        for plateau in &self.memory {
+            let [first, last] = [plateau.first, plateau.last].map(|bytes| bytes as f64 / 1_048_576.0);
+            let judged = if self.judges(plateau) { "" } else { " (not judged)" };
+            writeln!(f, "memory      {:<12} {first:.1} → {last:.1} MiB{judged}", plateau.what)?;
         }
         if let Some(drift) = &self.throughput {
             let judged = if self.judged_drift().is_some() { "" } else { " (not judged)" };
