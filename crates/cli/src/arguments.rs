@@ -52,6 +52,7 @@ pub enum Command {
     Logits(Box<command::Logits>),
     Perplexity(Box<command::Perplexity>),
     Bench(Box<command::Bench>),
+    Soak(Box<command::Soak>),
     Synth(command::Synth),
     Selftest(command::Selftest),
 }
@@ -61,6 +62,7 @@ impl Command {
     pub fn log_level(&self) -> &'static str {
         match self {
             Self::Serve(_) => "info",
+            Self::Soak(command) => command.log_level(),
             _ => "warn",
         }
     }
@@ -75,6 +77,7 @@ impl Command {
             Self::Logits(command) => command.run(),
             Self::Perplexity(command) => command.run(),
             Self::Bench(command) => command.run(),
+            Self::Soak(command) => command.run(),
             Self::Synth(command) => command.run(),
             Self::Selftest(command) => command.run(),
         }

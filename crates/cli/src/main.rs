@@ -18,6 +18,7 @@ mod output;
 mod progress;
 mod sampling_arguments;
 mod tensor_file;
+mod time_span;
 
 use std::process::ExitCode;
 

@@ -101,9 +101,10 @@ impl Engine {
     /// # Errors
     /// [`EngineError::Invalid`] for a value out of range or a prompt that leaves no room in the context,
     /// [`EngineError::Busy`] when `max_sequences` + `max_queue` requests are inside, [`EngineError::ShuttingDown`] after
-    /// [`Engine::drain`] or [`Engine::shutdown`].
+    /// [`Engine::drain`] or [`Engine::shutdown`], [`EngineError::DeviceLost`] once the device is gone.
     pub fn submit(&self, request: Request) -> Result<ReplyStream> {
         let parts = &self.0.parts;
+        self.health()?;
         parts.bounds.check(&request)?;
         let rules = StopRules::new(&request, &parts.defaults.end_tokens, parts.bounds.context);
         let ticket = self.0.gate.enter()?;
@@ -139,11 +140,20 @@ impl Engine {
     /// # Errors
     /// As [`Engine::submit`], and whatever failed a step.
     pub fn logits(&self, ids: &[u32]) -> Result<Vec<f32>> {
+        self.health()?;
         self.0.parts.bounds.check_prompt("ids", ids, 0)?;
         let ticket = self.0.gate.enter()?;
         let (reply, result) = sync_channel(1);
         self.send(Command::Evaluate(Evaluate { ids: ids.to_vec(), reply, ticket }))?;
         result.recv().unwrap_or(Err(EngineError::ShuttingDown))
+    }
+
+    /// Whether requests can be served at all, now and later.
+    ///
+    /// # Errors
+    /// [`EngineError::DeviceLost`] once the device is gone: every request ends so from then on.
+    pub fn health(&self) -> Result<()> {
+        self.0.shared.lost.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// What the engine is doing and has done, as of the last step.
@@ -157,7 +167,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`EngineError::Device`] for a setting that breaks a rule, or when the device has no memory for it; nothing has
-    /// changed then. [`EngineError::Busy`] while other settings are on their way.
+    /// changed then. [`EngineError::Busy`] while other settings are on their way. [`EngineError::DeviceLost`].
     pub fn update_optimizations(&self, settings: Optimizations) -> Result<()> {
         let (reply, result) = sync_channel(1);
         self.send(Command::Configure(Box::new(settings), reply))?;

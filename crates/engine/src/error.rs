@@ -62,6 +62,12 @@ pub enum EngineError {
     /// The device refused or failed; only the requests of that step are affected.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The device is gone for good. Everybody inside is told so, and so is everybody who asks from then on.
+    #[error("the device is lost: {reason}. Load the engine again, or restart the program")]
+    DeviceLost {
+        /// What the device said.
+        reason: String,
+    },
     /// A step broke off through a bug; only the requests of that step are affected.
     #[error("the step broke off: {reason}. This is a bug in the engine: please report it")]
     Step {

@@ -31,7 +31,7 @@ impl Engine {
     /// damaged, [`EngineError::Text`] for an unusable tokenizer or chat template, [`EngineError::Model`] for a network
     /// that does not fit its files, [`EngineError::Device`] when memory runs out.
     pub fn load(options: EngineOptions) -> Result<Self> {
-        Self::load_with(options, device)
+        Self::load_with(options, EngineOptions::open_device)
     }
 
     /// [`Engine::load`] on a device that is open already: `options.device`, `threads` and `validation` count for nothing.
@@ -143,14 +143,20 @@ fn open(options: &EngineOptions) -> Result<ModelFiles> {
     Ok(ModelFiles::open(&options.model, &open)?)
 }
 
-fn device(options: &EngineOptions) -> Result<Arc<dyn Device>> {
-    let open = bessemer_hal::OpenOptions {
-        threads: options.threads,
-        validation: options.validation,
-        pipeline_cache: cache_folder(options).map(|folder| folder.join("pipelines")),
-        ..bessemer_hal::OpenOptions::default()
-    };
-    Ok(bessemer_hal::open(options.device, &open)?)
+impl EngineOptions {
+    /// Opens the device that these options name, as [`Engine::load`] does; to be wrapped, and given to [`Engine::load_on`].
+    ///
+    /// # Errors
+    /// [`EngineError::Device`] when it is not there or cannot be used.
+    pub fn open_device(&self) -> Result<Arc<dyn Device>> {
+        let open = bessemer_hal::OpenOptions {
+            threads: self.threads,
+            validation: self.validation,
+            pipeline_cache: cache_folder(self).map(|folder| folder.join("pipelines")),
+            ..bessemer_hal::OpenOptions::default()
+        };
+        Ok(bessemer_hal::open(self.device, &open)?)
+    }
 }
 
 /// Where things are kept between runs, if this user has a place for such files.

@@ -12,6 +12,7 @@
 //!   end the requests whose rows were in the step; all others go on, from before the steps that were submitted behind it.
 //! - **A self-check gives way.** While idle, the thread runs the generations of a self-check, if one is due. They are no
 //!   requests: whoever sends one takes their place after the steps under way.
+//! - **A lost device fails everybody**, once and at once: those inside, and whoever comes later.
 //! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
 //!   sees the end finds them settled.
 
@@ -21,9 +22,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
+use bessemer_hal::DeviceError;
 use bessemer_runtime::Optimizations;
 
 use crate::batch::{Want, lay_out};
@@ -42,6 +44,8 @@ use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Usa
 pub(crate) struct Shared {
     pub(crate) stats: Mutex<EngineStats>,
     pub(crate) stop: AtomicBool,
+    /// Set once the device is gone.
+    pub(crate) lost: OnceLock<EngineError>,
 }
 
 /// The thread's state.
@@ -178,6 +182,10 @@ impl Worker {
         self.stats.requests += 1;
         self.stats.prompt_tokens += sequence.prompt().len() as u64;
         self.owners.insert(id, owner);
+        if let Some(error) = self.shared.lost.get().cloned() {
+            // It was on its way in when the device was lost.
+            return self.end(vec![(id, Err(error))]);
+        }
         if let Err(sequence) = self.scheduler.add(sequence) {
             let pool = self.scheduler.pool();
             let rule = format!("prompt and output must fit the KV cache's {} blocks", pool.total());
@@ -193,7 +201,10 @@ impl Worker {
         while !self.under_way.is_empty() {
             self.finish_step();
         }
-        let outcome = self.forward.configure(settings);
+        let outcome = match self.shared.lost.get() {
+            Some(error) => Err(error.clone()),
+            None => self.forward.configure(settings),
+        };
         if let (Ok(()), Some(check)) = (&outcome, &mut self.check) {
             check.restart();
         }
@@ -296,6 +307,11 @@ impl Worker {
                 format!("{tokens} tokens for {draws} draws, {logits} logits for {rows} rows of {vocab}");
             return Err(EngineError::Step { reason });
         }
+        if let Some(token) = output.tokens.iter().find(|token| token.id as usize >= vocab) {
+            // The sampler draws none of these, whatever the logits: it was damaged on its way.
+            let reason = format!("token {} came, of a vocabulary of {vocab}", token.id);
+            return Err(DeviceError::Submission { label: "step".into(), reason }.into());
+        }
         Ok(output)
     }
 
@@ -313,6 +329,12 @@ impl Worker {
     /// Has a failed plan made again where that may help; else ends its requests. No step is under way.
     fn fail(&mut self, plan: &Plan, error: EngineError) {
         self.stats.failed_steps += 1;
+        if let EngineError::Device(DeviceError::Lost(reason)) = error {
+            tracing::error!(reason, requests = self.owners.len(), "the device is lost");
+            let error = EngineError::DeviceLost { reason };
+            self.shared.lost.get_or_init(|| error.clone());
+            return self.end_all(&error);
+        }
         if self.forward.fall_back(&error) {
             tracing::warn!(%error, requests = plan.chunks.len(), "a step failed and is run again without what failed");
             self.stats.repeated_steps += 1;

@@ -55,7 +55,7 @@ pub use standing::AutoState;
 pub use step::Step;
 pub use step_data::{Field, PlacedData, StepData};
 pub use transfer_queue::{
-    Download, Prefetch, Ticket, TransferError, TransferMetrics, TransferQueue, TransferQueueConfig,
+    Direction, Download, Prefetch, Ticket, TransferError, TransferMetrics, TransferQueue, TransferQueueConfig,
     TransferQueueError, TransferResult,
 };
 pub use verdict::Verdict;

@@ -78,11 +78,11 @@ impl Runtime {
     }
 
     /// Starts bringing a result of a step to the host, behind the step; `None` where that is done when it is asked for:
-    /// with the transfer queue off, and where the host sees the memory anyway.
+    /// with the transfer queue off, with verification, and where the host sees the memory anyway.
     pub fn download_ahead(&self, step: &Step, from: &Slice) -> Option<Download> {
         let queue = self.transfer_queue();
         let unified = self.device().info().limits.unified_memory;
-        if unified || !queue.is_enabled() || !queue.config().async_download {
+        if unified || !queue.downloads_ahead() {
             return None;
         }
         match queue.download(from, Some(step.reached())) {

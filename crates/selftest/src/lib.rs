@@ -7,6 +7,8 @@
 //! - Checks cannot end the run ([`Selftest`]): a panic is a failure, and after a lost or hanging device the next check
 //!   gets a fresh one.
 //! - Nothing here needs files: a user runs it on a machine with nothing but the program.
+//!
+//! [`soak`] is for the engine as a whole: requests by the thousand, while the device fails.
 
 pub mod check;
 pub mod compare;
@@ -17,10 +19,12 @@ pub mod models;
 mod panic;
 pub mod report;
 pub mod selftest;
+pub mod soak;
 pub mod twin;
 
 pub use check::{Check, Failure, Outcome};
 pub use compare::{Tolerance, compare, equal};
 pub use report::{Ending, Entry, Report};
 pub use selftest::{Group, Selftest};
+pub use soak::{Soak, SoakReport};
 pub use twin::{Both, Side, Twin};

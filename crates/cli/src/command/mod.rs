@@ -8,6 +8,7 @@ mod logits;
 mod perplexity;
 mod selftest;
 mod serve;
+mod soak;
 mod synth;
 
 pub use bench::Bench;
@@ -18,4 +19,5 @@ pub use logits::Logits;
 pub use perplexity::Perplexity;
 pub use selftest::Selftest;
 pub use serve::Serve;
+pub use soak::Soak;
 pub use synth::Synth;

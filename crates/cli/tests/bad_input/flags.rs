@@ -35,6 +35,8 @@ const LINES: &[&str] = &[
     "generate Hello --model synth:qwen3-0.6b:9bit",
     "serve --port 99999",
     "serve --port",
+    "soak --duration 30",
+    "soak --faults=2",
     "info --model ./missing",
 ];
 

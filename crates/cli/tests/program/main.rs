@@ -6,4 +6,5 @@ mod measure;
 mod run;
 mod selftest;
 mod serve;
+mod soak;
 mod wrong_usage;

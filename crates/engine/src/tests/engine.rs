@@ -117,13 +117,14 @@ fn stop_tokens_end_without_being_emitted() {
 
 #[test]
 fn a_failed_step_fails_only_its_requests() {
-    for (fault, depth) in [(Fault::Error, 1), (Fault::Error, 2), (Fault::Panic, 1), (Fault::Panic, 2)] {
+    let faults = [Fault::Error, Fault::Damage, Fault::Panic];
+    for (fault, depth) in faults.into_iter().flat_map(|fault| [(fault, 1), (fault, 2)]) {
         let engine = start(Setup { depth, ..SETUP }, History::new(SETUP.block_size).fault(666, fault));
         for _ in 0..3 {
             let (tokens, end) = collect(engine.submit(request(&[1, 666], 1, 5)).unwrap());
             assert!(tokens.is_empty());
             match (fault, end) {
-                (Fault::Error, Reply::Failed(EngineError::Device(_))) => {}
+                (Fault::Error | Fault::Damage, Reply::Failed(EngineError::Device(_))) => {}
                 (Fault::Panic, Reply::Failed(EngineError::Step { reason })) => {
                     assert_eq!(reason, "as ordered by the test");
                 }

@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use bessemer_hal::DeviceError;
 use bessemer_runtime::Optimizations;
 
 use crate::batch::{Draw, StepInput};
@@ -20,6 +21,8 @@ pub(super) enum Fault {
     Error,
     /// As [`Fault::Error`], but only until the network falls back.
     Optional,
+    /// Draws tokens that are none.
+    Damage,
     Panic,
 }
 
@@ -76,16 +79,20 @@ impl History {
 
     fn run(&mut self, step: &StepInput<'_>) -> Result<StepOutput> {
         let batch = &step.batch;
+        let mut beyond = 0;
         let fed = |row: usize| step.fed.iter().find(|fed| fed.row as usize == row).map(|fed| fed.draw);
         for (row, (token, slot)) in batch.input_ids.iter().zip(&batch.slots).enumerate() {
             let token = self.known(*token, fed(row));
             match self.faults.get(&token) {
                 Some(Fault::Error | Fault::Optional) => {
-                    return Err(bessemer_hal::DeviceError::Lost("as ordered by the test".into()).into());
+                    let (label, reason) = ("step".into(), "as ordered by the test".into());
+                    return Err(DeviceError::Submission { label, reason }.into());
                 }
                 Some(Fault::Panic) => panic!("as ordered by the test"),
-                None => self.slots.insert(*slot, token),
-            };
+                Some(Fault::Damage) => beyond = VOCAB as u32,
+                None => {}
+            }
+            self.slots.insert(*slot, token);
         }
         let mut output = StepOutput::default();
         for (at, row) in batch.logit_rows.iter().enumerate() {
@@ -101,7 +108,7 @@ impl History {
                     }
                     let top = (0..sampling.top_logprobs).map(|id| (id, 0.0)).collect();
                     output.tokens.push(Token {
-                        id: next(&history, generated.len(), *seed),
+                        id: next(&history, generated.len(), *seed) + beyond,
                         logprob: 0.0,
                         top,
                     });

@@ -26,12 +26,22 @@ pub struct FaultDevice {
     /// Before the device inside, which may wait for what it holds back when it is dropped.
     pub(super) clock: Clock,
     pub(super) inner: Arc<dyn Device>,
+    info: DeviceInfo,
 }
 
 impl FaultDevice {
     /// A device around `inner` by which nothing fails yet.
     pub fn new(inner: Arc<dyn Device>) -> Arc<Self> {
-        Arc::new(Self { core: Core::new(), clock: Clock::new(), inner })
+        let info = inner.info().clone();
+        Arc::new(Self { core: Core::new(), clock: Clock::new(), inner, info })
+    }
+
+    /// [`FaultDevice::new`], which tells that it shares no memory with the host, like a card: so that bytes go by transfers,
+    /// which can go wrong, also where `inner` has no need of them.
+    pub fn with_own_memory(inner: Arc<dyn Device>) -> Arc<Self> {
+        let mut info = inner.info().clone();
+        (info.limits.unified_memory, info.limits.mapped) = (false, false);
+        Arc::new(Self { core: Core::new(), clock: Clock::new(), inner, info })
     }
 
     /// From now on calls fail by `plan`, from its beginning.
@@ -119,7 +129,7 @@ impl FaultDevice {
 
 impl Device for FaultDevice {
     fn info(&self) -> &DeviceInfo {
-        self.inner.info()
+        &self.info
     }
 
     fn allocated(&self) -> u64 {
@@ -156,7 +166,7 @@ impl Device for FaultDevice {
             core: self.core.clone(),
             inner,
             label: label.into(),
-            targets: Vec::new(),
+            copies: Some(Vec::new()),
         }))
     }
 

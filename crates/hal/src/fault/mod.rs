@@ -7,8 +7,9 @@
 //!   late also waits for a value that a clock raises. So the device inside keeps the order of its queues, fails the events
 //!   and what waits for them, and knows which bytes are in use, as it does in earnest. (Rejected: queues of this device's
 //!   own, which would hide those of the device inside.)
-//! - What is to go wrong *after* the commands is a second submission behind the first one, which signals in its place:
-//!   an empty one that fails, or a copy of noise over bytes that the first one copied.
+//! - What is to fail *after* its commands is followed by a second, empty submission, which signals in its place and fails.
+//!   A corrupted transfer is recorded again, with a copy of noise right behind the copy that is to go wrong, so that
+//!   what reads those bytes later in the same submission sees them as they arrived.
 //! - The schedule is a *function* of the seed, the kind of call and its number among the calls of its kind since
 //!   [`FaultDevice::arm`]. One thread of calls meets the same faults with the same seed, in every version of this crate;
 //!   several threads do for each kind of call, in the order in which these happen to be made.

@@ -25,8 +25,8 @@ pub enum Fault {
     ReadFailure,
     /// A submission to the transfer queue, and all behind it, starts late by up to [`FaultPlan::with_delay`].
     TransferDelay,
-    /// A submission to the transfer queue succeeds, with noise over up to 16 bytes that lie together in one of its copies'
-    /// destinations. Only submissions with a copy meet it.
+    /// A submission to the transfer queue succeeds, with noise over up to 16 bytes that lie together in what one of its
+    /// copies brought: commands behind that copy see it. Only submissions with a copy meet it.
     TransferCorruption,
     /// A submission starts late by [`FaultPlan::with_timeout`]: waits that are shorter run out of time. It succeeds later.
     SubmissionTimeout,

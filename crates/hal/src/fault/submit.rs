@@ -7,13 +7,14 @@ use super::INJECTED;
 use super::clock::{Gate, Turn};
 use super::core::UnderWay;
 use super::device::FaultDevice;
-use super::encoder::FaultCommands;
+use super::draws::Draws;
+use super::encoder::{FaultCommands, Transfer};
 use super::event::FaultEvent;
 use super::plan::{Call, Fault};
 use super::schedule::Injection;
 use super::submission::FaultSubmission;
 use crate::monitor::lock;
-use crate::{BufferDesc, CommandBuffer, DeviceError, Event, QueueKind, Result, Slice, Submission, Submit};
+use crate::{BufferDesc, CommandBuffer, DeviceError, Event, QueueKind, Result, Submission, Submit};
 
 /// Bytes of noise over a copy's destination: enough that they differ from what was there, where that many fit.
 const NOISE: std::ops::RangeInclusive<u64> = 8..=16;
@@ -22,11 +23,14 @@ const NOISE: std::ops::RangeInclusive<u64> = 8..=16;
 enum Detour {
     /// It also waits for an event to come to 1, which has failed already, or is raised at a time.
     Held(Event, Option<Instant>),
-    /// Other commands follow and signal in its place, and perhaps an event fails them once it has ended.
-    Followed(CommandBuffer, Option<(Event, DeviceError)>),
+    /// Other commands run in its place.
+    Replaced(CommandBuffer),
+    /// Other commands follow and signal in its place, and an event fails them once it has ended.
+    Followed(CommandBuffer, (Event, DeviceError)),
 }
 
 /// A submission as the device inside takes it.
+#[derive(Clone)]
 struct Inside<'a> {
     queue: QueueKind,
     commands: &'a CommandBuffer,
@@ -46,7 +50,7 @@ struct Taken {
 impl FaultDevice {
     pub(super) fn submit_with_faults(&self, queue: QueueKind, submit: Submit<'_>) -> Result<Submission> {
         let own = FaultCommands::of(submit.commands);
-        let targets = own.map_or(&[][..], |commands| &commands.targets);
+        let copies = own.map_or(&[][..], |commands| &commands.copies);
         let signal: Vec<_> = submit
             .signal
             .iter()
@@ -55,7 +59,7 @@ impl FaultDevice {
         // A second submission that is refused for an event of another device would come too late.
         let all_own = signal.len() == submit.signal.len();
         let can = |fault| match fault {
-            Fault::TransferCorruption => all_own && !targets.is_empty(),
+            Fault::TransferCorruption => copies.iter().any(|command| command.target().is_some()),
             Fault::FailureAfter => all_own,
             _ => true,
         };
@@ -66,7 +70,7 @@ impl FaultDevice {
         let injection = self.core.meet(call, can)?;
         let detour = injection.map(|injection| {
             let fault = injection.fault;
-            self.detour(injection, submit.commands.label(), targets).map(|detour| (fault, detour))
+            self.detour(injection, submit.commands.label(), copies).map(|detour| (fault, detour))
         });
         let inside = |event: &Event| {
             FaultEvent::of(event, &self.core).map_or_else(|| event.clone(), |event| event.inner.clone())
@@ -102,7 +106,7 @@ impl FaultDevice {
     }
 
     /// Prepares a fault; nothing has happened yet.
-    fn detour(&self, injection: Injection, label: &str, targets: &[Slice]) -> Result<Detour> {
+    fn detour(&self, injection: Injection, label: &str, copies: &[Transfer]) -> Result<Detour> {
         let Injection { fault, mut draws } = injection;
         let failure = |when: &str| DeviceError::Submission {
             label: label.to_owned(),
@@ -115,22 +119,9 @@ impl FaultDevice {
         match fault {
             Fault::FailureAfter => {
                 let empty = self.inner.create_encoder(label)?.finish()?;
-                Ok(Detour::Followed(empty, Some((self.inner.create_event(0)?, failure("after")))))
+                Ok(Detour::Followed(empty, (self.inner.create_event(0)?, failure("after"))))
             }
-            Fault::TransferCorruption => {
-                let target = targets.get(draws.below(targets.len() as u64) as usize).or(targets.first());
-                let target =
-                    target.ok_or_else(|| DeviceError::Usage("there is no copy to corrupt".into()))?;
-                let longest = NOISE.start() + draws.below(NOISE.end() - NOISE.start() + 1);
-                let size = target.size.min(longest);
-                let place = target.slice(draws.below(target.size - size + 1), size)?;
-                let bytes: Vec<u8> = (0..size).map(|_| draws.next() as u8).collect();
-                let noise = self.inner.create_buffer(&BufferDesc::own("injected noise", size))?;
-                self.inner.write(&noise.whole(), &bytes)?;
-                let mut encoder = self.inner.create_encoder(label)?;
-                encoder.copy(&noise.whole(), &place)?;
-                Ok(Detour::Followed(encoder.finish()?, None))
-            }
+            Fault::TransferCorruption => Ok(Detour::Replaced(self.corrupted(label, copies, &mut draws)?)),
             Fault::TransferDelay | Fault::SubmissionTimeout => {
                 let held = if fault == Fault::SubmissionTimeout {
                     timeout
@@ -149,6 +140,30 @@ impl FaultDevice {
         }
     }
 
+    /// The copies again, with noise behind one of them that whatever reads its bytes then sees.
+    fn corrupted(&self, label: &str, copies: &[Transfer], draws: &mut Draws) -> Result<CommandBuffer> {
+        let places: Vec<_> = (0..copies.len()).filter(|at| copies[*at].target().is_some()).collect();
+        let chosen = places.get(draws.below(places.len() as u64) as usize);
+        let mut encoder = self.inner.create_encoder(label)?;
+        for (at, command) in copies.iter().enumerate() {
+            match command {
+                Transfer::Barrier => encoder.barrier(),
+                Transfer::Copy(from, to) => encoder.copy(from, to)?,
+            }
+            if let Some(target) = command.target().filter(|_| chosen == Some(&at)) {
+                let longest = NOISE.start() + draws.below(NOISE.end() - NOISE.start() + 1);
+                let size = target.size.min(longest);
+                let place = target.slice(draws.below(target.size - size + 1), size)?;
+                let bytes: Vec<u8> = (0..size).map(|_| draws.next() as u8).collect();
+                let noise = self.inner.create_buffer(&BufferDesc::own("injected noise", size))?;
+                self.inner.write(&noise.whole(), &bytes)?;
+                encoder.barrier();
+                encoder.copy(&noise.whole(), &place)?;
+            }
+        }
+        encoder.finish()
+    }
+
     /// Submits as the caller wants it, to wait for `more` as well.
     fn plain(&self, inside: &Inside<'_>, more: Vec<(Event, u64)>) -> Result<Taken> {
         let wait = [&inside.wait[..], &more].concat();
@@ -158,6 +173,9 @@ impl FaultDevice {
 
     fn mislead(&self, inside: &Inside<'_>, detour: Detour) -> Result<Taken> {
         match detour {
+            Detour::Replaced(commands) => {
+                self.plain(&Inside { commands: &commands, ..inside.clone() }, Vec::new())
+            }
             Detour::Held(event, until) => {
                 let taken = self.plain(inside, vec![(event.clone(), 1)])?;
                 if let Some(until) = until {
@@ -165,19 +183,16 @@ impl FaultDevice {
                 }
                 Ok(taken)
             }
-            Detour::Followed(tail, failure) => {
+            Detour::Followed(tail, (event, error)) => {
                 let done = [(self.inner.create_event(0)?, 1)];
                 let submit = Submit { commands: inside.commands, wait: &inside.wait, signal: &done };
                 let first = self.inner.submit(inside.queue, submit)?;
-                let mut more = done.to_vec();
-                if let Some((event, error)) = failure {
-                    more.push((event.clone(), 1));
-                    if first.poll().is_some() {
-                        // It may be a device that makes no waits, only looks at them.
-                        event.state.fail(1, error);
-                    } else {
-                        self.clock.add(Gate { event, turn: Turn::After(first.clone(), error) });
-                    }
+                let more = vec![done[0].clone(), (event.clone(), 1)];
+                if first.poll().is_some() {
+                    // It may be a device that makes no waits, only looks at them.
+                    event.state.fail(1, error);
+                } else {
+                    self.clock.add(Gate { event, turn: Turn::After(first.clone(), error) });
                 }
                 let submit = Submit { commands: &tail, wait: &more, signal: &inside.signal };
                 let last = self.inner.submit(inside.queue, submit)?;

@@ -172,11 +172,31 @@ fn a_transfer_arrives_changed_before_anything_sees_it() {
             assert!(last - first < 16, "{first} to {last}");
             assert_eq!(seen, bytes(&*device, &y));
         }
+        // What reads the bytes in the same submission sees them changed, too; a copy from elsewhere does not.
+        let w = buffer(&*device, &[5; 64]);
+        let relay = record(&*device, "relay", |e| {
+            e.copy(&x.whole(), &y.whole()).unwrap();
+            e.barrier();
+            e.copy(&y.whole(), &z.whole()).unwrap();
+            e.copy(&x.whole(), &w.whole()).unwrap();
+        });
+        let mut damaged = [0; 3];
+        for _ in 0..30 {
+            device.submit(QueueKind::Transfer, Submit::new(&relay)).unwrap().wait(LONG).unwrap();
+            let whole = [&y, &z, &w].map(|place| get(&*device, place) == [5; 64]);
+            match whole {
+                [false, false, true] => damaged[0] += 1,
+                [true, false, true] => damaged[1] += 1,
+                [true, true, false] => damaged[2] += 1,
+                _ => panic!("one copy goes wrong: {whole:?}"),
+            }
+        }
+        assert!(damaged.iter().all(|times| *times > 0), "{damaged:?}");
         // Without copies there is nothing to change.
         let empty = record(&*device, "empty", |e| e.barrier());
         device.submit(QueueKind::Transfer, Submit::new(&empty)).unwrap().wait(LONG).unwrap();
-        assert_eq!(injected(&device, Fault::TransferCorruption), 10);
-        drop((x, y, z, upload, step));
+        assert_eq!(injected(&device, Fault::TransferCorruption), 40);
+        drop((x, y, z, w, upload, step, relay));
         settles_at(&*device, before);
     });
 }

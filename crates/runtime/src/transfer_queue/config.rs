@@ -29,8 +29,9 @@ pub struct TransferQueueConfig {
     pub log_slow_operations: bool,
     /// Every operation is logged at level debug.
     pub verbose_logging: bool,
-    /// Every upload is read back on the device behind its copy and compared with its source before it counts as done.
-    /// Uploads then return when that has happened, because a device that waits for an event knows no checksum.
+    /// Every upload is read back on the device behind its copy and compared with its source, and every download is copied
+    /// twice and the copies compared, before it counts as done. Transfers then return when that has happened, because a
+    /// device that waits for an event knows no checksum.
     pub verify_checksums: bool,
     /// Bytes up to which an upload is a store through the mapping where the device has one ([`bessemer_hal::Limits::mapped`])
     /// without unified memory. 4 KiB take 0.7 µs so, and 12 to 30 µs through the queue, on an H200. 0: never.

@@ -2,6 +2,8 @@
 
 use bessemer_hal::DeviceError;
 
+use super::ticket::Direction;
+
 /// How a transfer failed. Clonable, because everybody who holds the ticket is told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TransferError {
@@ -10,19 +12,21 @@ pub enum TransferError {
     Device(#[from] DeviceError),
     /// What arrived is not what was sent, and a second attempt on the compute queue went the same way.
     #[error(
-        "upload of {bytes} bytes to offset {offset} of buffer '{buffer}' arrived damaged: \
+        "{direction} of {bytes} bytes at offset {offset} of buffer '{buffer}' arrived damaged: \
          checksum {found:#010x} instead of {expected:#010x}"
     )]
     Checksum {
+        /// Which way they went.
+        direction: Direction,
         /// Label of the buffer.
         buffer: String,
         /// First byte of the damaged piece in its buffer.
         offset: u64,
         /// Length of the damaged piece.
         bytes: u64,
-        /// CRC-32 of what was sent.
+        /// CRC-32 of what was sent up, or of the first copy that came down.
         expected: u32,
-        /// CRC-32 of what arrived.
+        /// CRC-32 of what arrived above, or of the second copy that came down.
         found: u32,
     },
 }
@@ -55,6 +59,7 @@ mod tests {
     #[test]
     fn a_damaged_upload_names_its_place_also_as_an_error_of_the_device() {
         let error = TransferError::Checksum {
+            direction: Direction::Up,
             buffer: "ids".into(),
             offset: 512,
             bytes: 77,
@@ -62,7 +67,7 @@ mod tests {
             found: 0xcd,
         };
         let text = error.to_string();
-        for part in ["77 bytes", "offset 512", "'ids'", "0x000000ab", "0x000000cd"] {
+        for part in ["upload", "77 bytes", "offset 512", "'ids'", "0x000000ab", "0x000000cd"] {
             assert!(text.contains(part), "{part} is missing: {text}");
         }
         assert!(!error.is_timeout());

@@ -14,8 +14,8 @@
 //!   asked, and there is nothing to shut down; a download's bytes stay in their slot until somebody calls.
 //! - *A slot returns when the device says so*, whatever became of those who waited. A transfer that never ends costs
 //!   its slot and a time-out to whoever waits for it, and nothing else.
-//! - *Verification is not asynchronous*: a device that waits for an event knows no checksum, so a verified upload returns when
-//!   it has been compared.
+//! - *Verification is not asynchronous*: a device that waits for an event knows no checksum, and the bytes of a download may be
+//!   overwritten behind its event. So a verified transfer returns when it has been compared, and can be made again.
 //!
 //! Staging lies in memory of the device, because the device contract has no other. Without a mapping the host's part of an
 //! upload is therefore a copy of its own ([`bessemer_hal::Device::write`]), for which the caller waits; it does not wait for compute.
@@ -35,7 +35,7 @@ pub use config::TransferQueueConfig;
 pub use error::{TransferError, TransferResult};
 pub use metrics::TransferMetrics;
 pub use prefetch::Prefetch;
-pub use ticket::{Download, Ticket};
+pub use ticket::{Direction, Download, Ticket};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -48,7 +48,7 @@ use pieces::{Piece, Route, deadline, is_reached, verify};
 use prefetch::Prefetched;
 use slots::Slots;
 use staging::Staging;
-use ticket::{Direction, Operation};
+use ticket::Operation;
 
 use crate::SettingError;
 
@@ -137,7 +137,7 @@ impl TransferQueue {
         }
         match self.upload_once(to, data, after) {
             Err(error @ TransferError::Checksum { .. }) => {
-                tracing::warn!("{error}; once more on the compute queue");
+                again_in_plain(&error);
                 self.upload_staged(to, data, QueueKind::Compute, Vec::new())
             }
             outcome => outcome,
@@ -182,7 +182,7 @@ impl TransferQueue {
         if self.config.verify_checksums {
             let mut arrived = vec![0; data.len()];
             self.device.read(to, &mut arrived)?;
-            verify(to, crc32fast::hash(data), &arrived)
+            verify(Direction::Up, to, crc32fast::hash(data), crc32fast::hash(&arrived))
                 .inspect_err(|error| self.give_up(&operation, error))?;
         }
         operation.arrive(0, took.as_nanos() as u64, Vec::new());
@@ -215,6 +215,16 @@ impl TransferQueue {
     /// # Errors
     /// As [`TransferQueue::upload`].
     pub fn download(&self, from: &Slice, after: Option<(Event, u64)>) -> TransferResult<Download> {
+        match self.download_once(from, after) {
+            Err(error @ TransferError::Checksum { .. }) => {
+                again_in_plain(&error);
+                self.download_staged(from, QueueKind::Compute, Vec::new())
+            }
+            outcome => outcome,
+        }
+    }
+
+    fn download_once(&self, from: &Slice, after: Option<(Event, u64)>) -> TransferResult<Download> {
         let mut after: Vec<_> = after.into_iter().collect();
         if !self.is_enabled() {
             return self.download_staged(from, QueueKind::Compute, after);
@@ -228,6 +238,12 @@ impl TransferQueue {
         let mut bytes = vec![0; from.size() as usize];
         self.device.read(from, &mut bytes)?;
         let took = begin.elapsed();
+        if self.config.verify_checksums {
+            let mut again = vec![0; bytes.len()];
+            self.device.read(from, &mut again)?;
+            verify(Direction::Down, from, crc32fast::hash(&bytes), crc32fast::hash(&again))
+                .inspect_err(|error| self.give_up(&operation, error))?;
+        }
         operation.arrive(0, took.as_nanos() as u64, bytes);
         self.note_arrival(&operation, Path::ZeroCopy, took);
         Ok(Download { ticket: Ticket { operation, reached: self.standing.clone() } })
@@ -240,7 +256,7 @@ impl TransferQueue {
         after: Vec<(Event, u64)>,
     ) -> TransferResult<Download> {
         let download = Download { ticket: self.begin(Direction::Down, from, queue, after, None)? };
-        if queue == QueueKind::Compute || !self.config.async_download {
+        if queue == QueueKind::Compute || !self.downloads_ahead() {
             self.await_operation(&download.ticket.operation, self.timeout())?;
         }
         Ok(download)
@@ -270,6 +286,11 @@ impl TransferQueue {
             self.note_arrival(&operation, path, Duration::ZERO);
         }
         Ok(Ticket { operation, reached })
+    }
+
+    /// Whether a download returns before its bytes are there.
+    pub fn downloads_ahead(&self) -> bool {
+        self.is_enabled() && self.config.async_download && !self.config.verify_checksums
     }
 
     /// Waits until a transfer has ended.
@@ -336,4 +357,9 @@ impl TransferQueue {
     fn timeout(&self) -> Duration {
         Duration::from_millis(self.config.timeout_ms)
     }
+}
+
+/// A transfer arrived damaged.
+fn again_in_plain(error: &TransferError) {
+    tracing::warn!("{error}; once more on the compute queue");
 }

@@ -34,11 +34,12 @@ pub(super) struct Piece {
     submission: Submission,
 }
 
-/// How an upload is verified: the device copies what arrived back to here.
+/// How a piece is verified: behind its copy the device copies the bytes of the caller's buffer to the slot, once more.
 #[derive(Debug)]
 struct Check {
-    expected: u32,
-    back: Slice,
+    again: Slice,
+    /// CRC-32 of what goes up.
+    sent: Option<u32>,
 }
 
 /// A transfer through staging that is to be made.
@@ -52,7 +53,7 @@ pub(super) struct Route<'a> {
 }
 
 impl TransferQueue {
-    /// Bytes of a piece. With verification a slot holds what is sent and what comes back.
+    /// Bytes of a piece. With verification a slot holds them twice.
     pub(super) fn piece_bytes(&self) -> u64 {
         let slot = self.config.slot_bytes();
         if self.config.verify_checksums { (slot / 512 * 256).max(1) } else { slot }
@@ -67,17 +68,21 @@ impl TransferQueue {
             let bytes = self.piece_bytes().min(remote.size() - offset);
             let filling = self.slot()?;
             let staged = self.staging.slice(filling.slot, 0, bytes)?;
-            let mut check = None;
+            let mut sent = None;
             if let Some(data) = data {
                 let range = offset as usize..(offset + bytes) as usize;
                 let piece =
                     data.get(range).ok_or_else(|| DeviceError::Usage("an upload is too short".into()))?;
                 self.device.write(&staged, piece)?;
-                if self.config.verify_checksums {
-                    let back = self.staging.slice(filling.slot, self.piece_bytes(), bytes)?;
-                    check = Some(Check { expected: crc32fast::hash(piece), back });
-                }
+                sent = self.config.verify_checksums.then(|| crc32fast::hash(piece));
             }
+            let check = match self.config.verify_checksums {
+                true => {
+                    let again = self.staging.slice(filling.slot, self.piece_bytes(), bytes)?;
+                    Some(Check { again, sent })
+                }
+                false => None,
+            };
             self.keep_order_by_host(&mut wait)?;
             let remote = remote.slice(offset, bytes)?;
             reached = self.staging.next_value(filling.slot)?;
@@ -110,7 +115,7 @@ impl TransferQueue {
         encoder.copy(from, to)?;
         if let Some(check) = check {
             encoder.barrier();
-            encoder.copy(remote, &check.back)?;
+            encoder.copy(remote, &check.again)?;
         }
         Ok(encoder.finish()?)
     }
@@ -282,19 +287,24 @@ impl TransferQueue {
         drop(draining);
     }
 
-    /// The bytes of a download; of an upload nothing, but its check.
+    /// The bytes of a download, of an upload nothing; compared with the second copy where there is one.
     fn take_in(&self, piece: &Piece) -> TransferResult<Vec<u8>> {
-        let source = match (&piece.check, piece.operation.direction) {
-            (Some(check), _) => &check.back,
-            (None, Direction::Down) if !piece.operation.is_abandoned() => &piece.staged,
-            _ => return Ok(Vec::new()),
+        let operation = &piece.operation;
+        let fetch = |from: &Slice| {
+            let mut bytes = vec![0; from.size() as usize];
+            self.device.read(from, &mut bytes).map(|()| bytes)
         };
-        let mut bytes = vec![0; source.size() as usize];
-        self.device.read(source, &mut bytes)?;
-        match &piece.check {
-            Some(check) => verify(&piece.remote, check.expected, &bytes).map(|()| Vec::new()),
-            None => Ok(bytes),
+        let arrived = match operation.direction {
+            Direction::Up => Vec::new(),
+            Direction::Down if operation.is_abandoned() => return Ok(Vec::new()),
+            Direction::Down => fetch(&piece.staged)?,
+        };
+        if let Some(check) = &piece.check {
+            let found = crc32fast::hash(&fetch(&check.again)?);
+            let expected = check.sent.unwrap_or_else(|| crc32fast::hash(&arrived));
+            verify(operation.direction, &piece.remote, expected, found)?;
         }
+        Ok(arrived)
     }
 
     /// An operation is complete.
@@ -329,13 +339,13 @@ pub(super) fn deadline(timeout: Duration) -> Instant {
     now.checked_add(timeout).or_else(|| now.checked_add(YEAR)).unwrap_or(now)
 }
 
-/// Compares the checksum of what arrived at `place`.
-pub(super) fn verify(place: &Slice, expected: u32, arrived: &[u8]) -> TransferResult<()> {
-    let found = crc32fast::hash(arrived);
+/// Compares two checksums of the bytes of `place`.
+pub(super) fn verify(direction: Direction, place: &Slice, expected: u32, found: u32) -> TransferResult<()> {
     if found == expected {
         return Ok(());
     }
     Err(TransferError::Checksum {
+        direction,
         buffer: place.buffer().label().to_owned(),
         offset: place.offset(),
         bytes: place.size(),

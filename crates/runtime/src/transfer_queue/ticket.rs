@@ -1,5 +1,6 @@
 //! What the caller of a transfer holds, and what it stands for.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -9,9 +10,20 @@ use super::error::{TransferError, TransferResult};
 
 /// Which way bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Direction {
+pub enum Direction {
+    /// From the host to the device.
     Up,
+    /// From the device to the host.
     Down,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Up => "upload",
+            Self::Down => "download",
+        })
+    }
 }
 
 /// A transfer of any length: pieces, each of which uses a slot while it is under way.

@@ -4,8 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bessemer_hal::cpu::Invocation;
+use bessemer_hal::fault::{Fault, FaultDevice};
 use bessemer_hal::*;
-use bessemer_runtime::{Prefetch, TransferError, TransferQueue, TransferQueueConfig, TransferQueueError};
+use bessemer_runtime::{
+    Direction, Prefetch, TransferError, TransferQueue, TransferQueueConfig, TransferQueueError,
+};
 
 use super::support::*;
 
@@ -130,8 +133,10 @@ fn an_upload_that_is_damaged_twice_names_the_place() {
     let piece = 262_144;
     device.damage.lock().unwrap().extend([false, true, false, false, true, false]);
     let error = queue.upload(&slice.slice(1000, 699_000).unwrap(), &data, None).unwrap_err();
-    let TransferError::Checksum { buffer, offset, bytes, expected, found } = error else { panic!("{error}") };
-    assert_eq!((buffer.as_str(), bytes), ("test", piece));
+    let TransferError::Checksum { direction, buffer, offset, bytes, expected, found } = error else {
+        panic!("{error}")
+    };
+    assert_eq!((direction, buffer.as_str(), bytes), (Direction::Up, "test", piece));
     assert_eq!(offset, 1000 + piece);
     assert_ne!(expected, found);
     queue.wait_for_all(LONG).unwrap();
@@ -155,6 +160,66 @@ fn a_store_of_the_host_is_verified_too() {
         queue.upload(&slice, &[6; 100], None).unwrap();
         assert_eq!(queue.get_metrics().zero_copy_uploads + queue.get_metrics().direct_uploads, 1);
     }
+}
+
+#[test]
+fn a_damaged_download_is_made_again_over_the_compute_queue() {
+    let odd = Odd::discrete();
+    let fault = FaultDevice::new(odd.clone());
+    let queue = queue(&(fault.clone() as Arc<dyn Device>), |config| {
+        (config.verify_checksums, config.max_pending_ops) = (true, 2);
+    });
+    let (slice, data) = (buffer(&*odd, 700_000), noise(11, 700_000));
+    odd.write(&slice, &data).unwrap();
+    // Either of the two copies of a piece may be the damaged one.
+    for round in 1..=20 {
+        fault.next(Fault::TransferCorruption);
+        let mut download = queue.download(&slice, None).unwrap();
+        assert!(queue.is_completed(download.ticket()), "it has been compared");
+        assert!(queue.wait_for_bytes(&mut download, LONG).unwrap() == data, "round {round}");
+        let metrics = queue.get_metrics();
+        let counted = (metrics.checksum_failures, metrics.plain_transfers, metrics.total_downloads);
+        assert_eq!(counted, (round, round, round));
+    }
+    queue.wait_for_all(LONG).unwrap();
+    assert_eq!(queue.get_metrics().queue_depth, 0);
+}
+
+#[test]
+fn a_download_that_is_damaged_twice_names_the_place() {
+    let (device, queue, slice) = verifying();
+    // Each piece is read twice, up to the second one, which is damaged in both attempts.
+    let attempt = [false, false, true, false];
+    device.damage_reads.lock().unwrap().extend([attempt, attempt].concat());
+    let error = queue.download(&slice, None).unwrap_err();
+    assert!(
+        error.to_string().starts_with("download of 262144 bytes at offset 262144 of buffer 'test'"),
+        "{error}"
+    );
+    assert!(matches!(error, TransferError::Checksum { direction: Direction::Down, .. }));
+    queue.wait_for_all(LONG).unwrap();
+    let metrics = queue.get_metrics();
+    assert_eq!((metrics.checksum_failures, metrics.total_downloads, metrics.queue_depth), (2, 0, 0));
+    let mut download = queue.download(&slice, None).unwrap();
+    assert!(queue.wait_for_bytes(&mut download, LONG).unwrap() == read(&*device, &slice));
+}
+
+#[test]
+fn a_load_of_the_host_is_verified_too_and_so_is_the_plain_path() {
+    let device = Odd::new(cpu(), true, true);
+    let queue = queue(&(device.clone() as Arc<dyn Device>), |config| config.verify_checksums = true);
+    let (slice, data) = (buffer(&*device, 100), noise(12, 100));
+    device.write(&slice, &data).unwrap();
+    for enabled in [true, false] {
+        queue.set_enabled(enabled);
+        for damaged in [[true, false], [false, true]] {
+            device.damage_reads.lock().unwrap().extend(damaged);
+            let mut download = queue.download(&slice, None).unwrap();
+            assert!(queue.wait_for_bytes(&mut download, LONG).unwrap() == data);
+        }
+    }
+    let metrics = queue.get_metrics();
+    assert_eq!((metrics.checksum_failures, metrics.plain_transfers, metrics.zero_copy_downloads), (4, 4, 0));
 }
 
 #[test]

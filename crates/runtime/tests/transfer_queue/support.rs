@@ -21,6 +21,8 @@ pub struct Odd {
     info: DeviceInfo,
     /// Of the writes to come: whether the first byte arrives damaged.
     pub damage: Mutex<VecDeque<bool>>,
+    /// Of the reads to come: the same.
+    pub damage_reads: Mutex<VecDeque<bool>>,
     pub lost: AtomicBool,
     pub slow_writes: AtomicBool,
     pub submissions: Mutex<Vec<QueueKind>>,
@@ -34,6 +36,7 @@ impl Odd {
             inner,
             info,
             damage: Mutex::default(),
+            damage_reads: Mutex::default(),
             lost: AtomicBool::new(false),
             slow_writes: AtomicBool::new(false),
             submissions: Mutex::default(),
@@ -86,7 +89,11 @@ impl Device for Odd {
         self.inner.write(slice, &data)
     }
     fn read(&self, slice: &Slice, data: &mut [u8]) -> Result<()> {
-        self.inner.read(slice, data)
+        self.inner.read(slice, data)?;
+        if self.damage_reads.lock().unwrap().pop_front() == Some(true) {
+            data[0] ^= 0x10;
+        }
+        Ok(())
     }
 }
 

@@ -179,6 +179,11 @@ impl ApiError {
         error
     }
 
+    /// 503: there is nothing left to compute with, until the server is started again.
+    fn device_lost(message: String) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("device_lost"), message)
+    }
+
     /// Names the field at fault.
     pub fn with_param(mut self, param: impl Into<String>) -> Self {
         self.body.param = Some(param.into());
@@ -213,6 +218,7 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Busy { .. } => Self::busy(message),
             EngineError::ShuttingDown => Self::shutting_down(),
+            EngineError::DeviceLost { .. } => Self::device_lost(message),
             _ => Self::internal(message),
         }
     }

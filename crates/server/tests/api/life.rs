@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use bessemer_engine::{Engine, EngineOptions};
+use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::fault::FaultDevice;
 use bessemer_server::ServerOptions;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -162,6 +164,25 @@ async fn an_engine_that_fails_in_a_stream_is_an_error_event() {
     assert_eq!(error["code"], "shutting_down", "{text}");
     assert!(!text.contains("[DONE]"));
     assert_eq!(server.post(PATH, &endless(false)).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_lost_device_is_told_to_clients_and_to_who_watches() {
+    let device = FaultDevice::new(CpuDevice::new(&CpuOptions::default()));
+    let engine = Engine::load_on(device.clone(), EngineOptions::default()).unwrap();
+    let server = Server::with(engine, ServerOptions::default()).await;
+    let mut stream = server.open_post(PATH, &endless(true)).await;
+    let mut text = read_until(&mut stream, "data: ").await;
+    assert_eq!(server.get("/health").await.status, 200);
+    device.lose("as ordered by the test");
+    stream.read_to_string(&mut text).await.unwrap();
+    let last = text.lines().filter_map(|line| line.strip_prefix("data: ")).next_back().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(last).unwrap()["error"]["code"], "device_lost", "{text}");
+    for reply in [server.post(PATH, &short()).await, server.get("/health").await] {
+        assert_eq!((reply.status, reply.json()["error"]["code"].as_str()), (503, Some("device_lost")));
+        let message = reply.json()["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("as ordered by the test") && message.contains("restart"), "{message}");
+    }
 }
 
 #[tokio::test]
