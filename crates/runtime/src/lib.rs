@@ -19,6 +19,8 @@
 mod command_ring;
 mod hazard;
 mod heap_stack;
+#[cfg(test)]
+mod logged;
 mod memory_budget;
 mod memory_pool;
 mod optimizations;
