@@ -19,6 +19,8 @@
 mod command_ring;
 mod hazard;
 mod heap_stack;
+#[cfg(test)]
+mod logged;
 mod master;
 mod memory_budget;
 mod memory_pool;
@@ -55,7 +57,7 @@ pub use standing::AutoState;
 pub use step::Step;
 pub use step_data::{Field, PlacedData, StepData};
 pub use transfer_queue::{
-    Direction, Download, Prefetch, Ticket, TransferError, TransferMetrics, TransferQueue, TransferQueueConfig,
-    TransferQueueError, TransferResult,
+    Direction, Download, Prefetch, Ticket, TransferError, TransferMetrics, TransferQueue,
+    TransferQueueConfig, TransferQueueError, TransferResult,
 };
 pub use verdict::Verdict;

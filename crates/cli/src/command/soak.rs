@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use bessemer_engine::Master;
 use bessemer_selftest::soak::{Length, Progress, Soak as Run, SoakReport};
 use clap::Args;
 
@@ -109,10 +108,6 @@ impl Soak {
             ..Run::default()
         };
         let mut options = self.engine.options(run.concurrency)?;
-        // It watches what is on, and a check would come between.
-        if options.optimizations.enabled == Master::Auto {
-            options.optimizations.enabled = Master::On;
-        }
         options.context.get_or_insert(run.max_prompt + run.max_tokens);
         if let Some(path) = &self.json {
             // That it cannot be written should be known before the hours are over.

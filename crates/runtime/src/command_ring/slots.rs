@@ -17,8 +17,8 @@ pub(super) enum Want<S> {
     Go,
     /// Wait for this, the oldest, and ask again.
     WaitFor(S),
-    /// All slots are taken by others who have not submitted yet: ask again.
-    Yield,
+    /// All slots are taken by others who have not submitted yet: ask again when one of them has.
+    WaitForOthers,
     /// Too many went ahead without a slot.
     Refused,
 }
@@ -50,7 +50,7 @@ impl<S: InFlight> Slots<S> {
         match self.in_flight.front() {
             _ if beyond => Want::Refused,
             Some(oldest) => Want::WaitFor(oldest.clone()),
-            None => Want::Yield,
+            None => Want::WaitForOthers,
         }
     }
 
@@ -153,7 +153,7 @@ mod tests {
         let mut slots: Slots<Job> = Slots::default();
         assert!(matches!(slots.want(2, false), Want::Go));
         assert!(matches!(slots.want(2, false), Want::Go));
-        assert!(matches!(slots.want(2, false), Want::Yield));
+        assert!(matches!(slots.want(2, false), Want::WaitForOthers));
         slots.give_back();
         assert!(matches!(slots.want(2, false), Want::Go));
     }
@@ -169,7 +169,7 @@ mod tests {
                     0 => match slots.want(ring_size, false) {
                         Want::Go => held += 1,
                         Want::WaitFor(job) => prop_assert_eq!(job.0, running[0].0, "the oldest"),
-                        Want::Yield => prop_assert!(running.is_empty() && held == ring_size),
+                        Want::WaitForOthers => prop_assert!(running.is_empty() && held == ring_size),
                         Want::Refused => prop_assert!(false, "nobody may go beyond"),
                     },
                     1 if held > 0 => {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bessemer_hal::{Result, Timing};
 use serde::Serialize;
 
-/// Counters since the start or the last reset, and gauges.
+/// Counters since the start or the last reset, and gauges. A reset leaves the counters at what is taken and in flight, so
+/// that `total_submitted − total_completed = in_flight` holds at every moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct CommandRingStatistics {
     /// Submissions that the ring holds.
@@ -53,10 +54,12 @@ pub(super) struct Counters {
     pub(super) acquired: u64,
     pub(super) submitted: u64,
     pub(super) reused: u64,
+    /// Of those submitted, those that were in flight when counting began, of which it is not known whether they are reused.
+    before: u64,
     completed: u64,
     failed: u64,
     waits: u64,
-    pub(super) timeouts: u64,
+    timeouts: u64,
     pub(super) exhaustions: u64,
     waited: Duration,
     longest_wait: Duration,
@@ -66,8 +69,17 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn waited(&mut self, time: Duration) {
+    /// With slots that are taken, and in part in flight, already.
+    pub(super) fn new(taken: usize, in_flight: usize) -> Self {
+        let (acquired, before) = (taken as u64, in_flight as u64);
+        Self { acquired, submitted: before, before, ..Self::default() }
+    }
+
+    /// Somebody came to the end of a wait, if there was one; `late`: because its time was over.
+    pub(super) fn arrived(&mut self, waited: Option<Duration>, late: bool) {
+        let Some(time) = waited else { return };
         self.waits += 1;
+        self.timeouts += u64::from(late);
         self.waited += time;
         self.longest_wait = self.longest_wait.max(time);
     }
@@ -97,7 +109,7 @@ impl Counters {
             total_submitted: self.submitted,
             total_completed: self.completed,
             total_failed: self.failed,
-            reuse_rate: share(self.reused, self.submitted),
+            reuse_rate: share(self.reused, self.submitted - self.before),
             wait_events: self.waits,
             timeout_events: self.timeouts,
             exhaustion_events: self.exhaustions,
@@ -138,10 +150,12 @@ mod tests {
     #[test]
     fn waits_have_a_mean_and_a_longest() {
         let mut counters = Counters { submitted: 4, reused: 3, ..Counters::default() };
-        counters.waited(Duration::from_millis(1));
-        counters.waited(Duration::from_millis(3));
+        counters.arrived(Some(Duration::from_millis(3)), true);
+        counters.arrived(Some(Duration::from_millis(1)), false);
+        counters.arrived(None, true);
         let report = counters.report(2, 5, 5);
         assert_eq!((report.wait_events, report.avg_wait_ms, report.max_wait_ms), (2, 2.0, 3.0));
+        assert_eq!(report.timeout_events, 1);
         assert_eq!((report.reuse_rate, report.available_count), (0.75, 0));
     }
 }

@@ -1,10 +1,14 @@
 //! The ring on the CPU device, whole and under faults.
 
-use bessemer_hal::BufferDesc;
+use std::sync::Arc;
+use std::time::Duration;
+
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
 use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
+use bessemer_hal::{BufferDesc, Device, DeviceError};
 
 use super::*;
+use crate::logged::logged;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -158,6 +162,38 @@ fn a_slot_that_is_not_used_comes_back() {
 }
 
 #[test]
+fn held_slots_are_waited_for_no_longer_than_told() {
+    let (device, commands) = device();
+    let ring = ring(&device, small(100));
+    let held = [ring.acquire_next().unwrap(), ring.acquire_next().unwrap()];
+    ring.submit(work(&commands)).unwrap().wait(PATIENCE).unwrap();
+    let now = ring.get_statistics();
+    assert_eq!((now.wait_events, now.timeout_events, now.exhaustion_events), (1, 1, 1));
+    assert!(now.max_wait_ms >= 100.0, "{now:?}");
+    drop(held);
+    ring.submit(work(&commands)).unwrap();
+    assert_eq!(ring.get_statistics().exhaustion_events, 1);
+}
+
+#[test]
+fn going_beyond_the_ring_is_logged_or_not() {
+    let beyond = |log_ring_exhaustion, times| {
+        let (device, _) = device();
+        let config = CommandRingConfig { log_ring_exhaustion, wait_on_full_ring: false, ..small(0) };
+        let ring = ring(&device, config);
+        let slots: Vec<_> = (0..times).map(|_| ring.acquire_next().unwrap()).collect();
+        assert_eq!(ring.get_statistics().total_acquired, slots.len() as u64);
+    };
+    let lines = logged(|| beyond(true, 3));
+    assert!(
+        lines.len() == 1 && lines[0].contains("ring is full") && lines[0].contains("ring_size=2"),
+        "{lines:?}"
+    );
+    assert!(logged(|| beyond(true, 2)).is_empty());
+    assert!(logged(|| beyond(false, 3)).is_empty());
+}
+
+#[test]
 fn events_order_work_through_the_ring() {
     let (device, commands) = device();
     let ring = ring(&device, CommandRingConfig::default());
@@ -224,6 +260,24 @@ fn counting_can_be_off_and_starts_anew() {
     assert!(now.busy_ns <= now.span_ns && now.gpu_utilization() > 0.0, "{now:?}");
     ring.reset_statistics();
     assert_eq!(ring.get_statistics().total_submitted, 0);
+}
+
+#[test]
+fn counting_anew_keeps_what_is_under_way() {
+    let (device, commands) = device();
+    let ring = ring(&device, small(0));
+    let go = [(device.create_event(0).unwrap(), 1)];
+    ring.submit(held(&commands, &go)).unwrap();
+    let slot = ring.acquire_next().unwrap();
+    ring.reset_statistics();
+    let now = ring.get_statistics();
+    assert_eq!((now.total_acquired, now.total_submitted, now.total_completed), (2, 1, 0));
+    slot.submit(RingWork { reused: true, ..work(&commands) }).unwrap();
+    go[0].0.signal(1);
+    ring.wait_for_all(Duration::MAX).unwrap();
+    let now = ring.get_statistics();
+    assert_eq!((now.total_acquired, now.total_submitted, now.total_completed), (2, 2, 2));
+    assert_eq!(now.reuse_rate, 1.0, "of those that are counted");
 }
 
 /// Several threads, random failures: never more in flight than the ring has slots and those beyond, nobody lost.

@@ -1,7 +1,6 @@
 //! The pool on devices: the CPU device where bytes count, the no-op device where they do not.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
 use bessemer_hal::fault::{Fault, FaultDevice};
@@ -10,6 +9,7 @@ use bessemer_hal::{Device, DeviceError};
 use proptest::prelude::*;
 
 use super::{MemoryPool, MemoryPoolConfig, PoolBuffer};
+use crate::logged::logged;
 use crate::{MemoryBudget, Owner};
 
 pub(super) const MB: u64 = 1 << 20;
@@ -333,30 +333,6 @@ fn the_budget_is_charged_for_heaps_and_direct_allocations() {
     drop(held);
     pool.set_enabled(false);
     assert_eq!((device.allocated(), budget.gauges().used()), (0, 0));
-}
-
-/// Lines that were logged.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-fn logged(body: impl FnOnce()) -> Vec<String> {
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    tracing::subscriber::with_default(subscriber, body);
-    let bytes = lines.0.lock().unwrap().clone();
-    String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
 }
 
 #[test]

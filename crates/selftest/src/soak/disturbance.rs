@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bessemer_engine::{Engine, EngineError, Feature, Optimizations};
+use bessemer_engine::{Engine, EngineError, Feature, Master, Optimizations};
 use bessemer_hal::DeviceError;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -53,7 +53,7 @@ pub(super) fn disturb(
 /// `settings` with each switch thrown at random; the master switch is on in three of four.
 fn any_of(settings: &Optimizations, rng: &mut SmallRng) -> Optimizations {
     let mut settings = settings.clone();
-    settings.enabled = rng.random_range(0..4) > 0;
+    settings.enabled = if rng.random_range(0..4) > 0 { Master::On } else { Master::Off };
     for feature in Feature::ALL {
         *settings.switch(feature) = rng.random();
     }

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use bessemer_engine::{EngineError, EngineOptions, Optimizations};
+use bessemer_engine::{EngineError, EngineOptions, Master, Optimizations};
 use bessemer_hal::Device;
 use bessemer_hal::fault::{FaultDevice, FaultPlan};
 use serde::Serialize;
@@ -111,6 +111,10 @@ impl Soak {
 
     /// The options of the engine for this run.
     fn prepare(&self, mut options: EngineOptions, device: &dyn Device) -> EngineOptions {
+        // It watches what is on, and a check would come between.
+        if options.optimizations.enabled == Master::Auto {
+            options.optimizations.enabled = Master::On;
+        }
         options.max_sequences = options.max_sequences.min(self.concurrency.max(1));
         options.max_queue = options.max_queue.max(self.concurrency.max(self.distinct));
         if device.info().limits.gpu.is_some() {

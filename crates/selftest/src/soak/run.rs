@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bessemer_engine::{
-    Engine, EngineError, EngineOptions, EngineStats, FinishReason, Optimizations, Reply, Request,
+    Engine, EngineError, EngineOptions, EngineStats, FinishReason, Master, Optimizations, Reply, Request,
 };
 use bessemer_hal::Device;
 
@@ -87,7 +87,7 @@ pub(super) fn run(
     let engine = Engine::load_on(subject.device(), options)?;
     let info = engine.info().clone();
     let mix = Mix::new(soak, info.vocab, info.context);
-    engine.update_optimizations(Optimizations { enabled: false, ..wanted.clone() })?;
+    engine.update_optimizations(Optimizations { enabled: Master::Off, ..wanted.clone() })?;
     let answers = mix.requests().iter().map(|request| answer(&engine, request)).collect::<Result<_, _>>()?;
     let settings = soak.settings(&wanted);
     engine.update_optimizations(settings.clone())?;
