@@ -95,7 +95,7 @@ const TIMEOUT: Duration = Duration::from_millis(WAIT_MS + 20);
 const DELAY: Duration = Duration::from_millis(5);
 
 impl Soak {
-    /// Loads the model on `device`, and soaks it. `stop` ends the run early; `told` hears of it a few times a second.
+    /// Loads the model on `device`, and soaks it. `stop` ends the run early; `told` hears of each look at it.
     ///
     /// # Errors
     /// When the model cannot be loaded, or fails before anything is made to fail.
