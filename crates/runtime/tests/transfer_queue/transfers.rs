@@ -140,3 +140,17 @@ fn a_wait_may_be_for_ever() {
     queue.wait_for_all(for_ever).unwrap();
     assert_eq!(queue.wait_for_bytes(&mut back, for_ever).unwrap(), [3; 100]);
 }
+
+/// Nobody waits: whoever asks takes in what has ended.
+#[test]
+fn asking_is_enough_to_see_a_transfer_end() {
+    let rig = Rig::cpu();
+    let queue = queue(&rig.device, |config| config.max_pending_ops = 3);
+    assert_eq!((queue.config().max_pending_ops, queue.config().staging_buffer_size_mb), (3, 1));
+    let ticket = queue.upload(&rig.buffer(100), &[3; 100], None).unwrap();
+    let begin = std::time::Instant::now();
+    while !queue.is_completed(&ticket) {
+        assert!(begin.elapsed() < LONG, "it never ends");
+        std::thread::yield_now();
+    }
+}
