@@ -1,5 +1,10 @@
 //! What goes up comes down.
 
+use std::sync::Arc;
+
+use bessemer_hal::Device;
+use bessemer_hal::fault::{Fault, FaultDevice};
+
 use super::support::*;
 
 #[test]
@@ -153,4 +158,20 @@ fn asking_is_enough_to_see_a_transfer_end() {
         assert!(begin.elapsed() < LONG, "it never ends");
         std::thread::yield_now();
     }
+}
+
+/// Nobody wants its bytes, so a device that would fail to give them is not asked.
+#[test]
+fn a_dropped_download_is_not_read() {
+    let faulty = FaultDevice::new(Odd::discrete());
+    let device: Arc<dyn Device> = faulty.clone();
+    let queue = queue(&device, |_| ());
+    let slice = buffer(&*device, 100);
+    let download = queue.download(&slice, None).unwrap();
+    faulty.next(Fault::ReadFailure);
+    drop(download);
+    queue.wait_for_all(LONG).unwrap();
+    assert_eq!(queue.get_metrics().failed_transfers, 0);
+    let mut wanted = queue.download(&slice, None).unwrap();
+    assert!(queue.wait_for_bytes(&mut wanted, LONG).is_err(), "the failure is still to come");
 }
