@@ -242,3 +242,33 @@ fn a_launch_wakes_whoever_waits_for_a_slot() {
         500,
     );
 }
+
+/// Whoever waits for a flight that another thread drains comes back when that has let go, not before.
+#[test]
+fn a_flight_is_drained_when_its_guard_is_gone() {
+    shuttle::check_random(
+        || {
+            let model = Model::new(1);
+            let (device, queue) = mpsc::channel::<Arc<Work>>();
+            let work = model.send(7, &device);
+            drop(device);
+            queue.iter().for_each(|work| work.finish());
+            let flight = model.slots.flights().remove(0);
+            assert!(!model.slots.drained(&flight, Instant::now()), "it is in flight");
+            let draining = model.slots.claim(&flight).unwrap();
+            assert!(!model.slots.drained(&flight, Instant::now()), "it is being drained");
+            let waiter = {
+                let (model, work) = (model.clone(), work.clone());
+                thread::spawn(move || {
+                    assert!(model.slots.drained(&flight, deadline()));
+                    assert_eq!(work.drained.load(Ordering::SeqCst), 1);
+                })
+            };
+            thread::yield_now();
+            work.drained.store(1, Ordering::SeqCst);
+            drop(draining);
+            waiter.join().unwrap();
+        },
+        500,
+    );
+}

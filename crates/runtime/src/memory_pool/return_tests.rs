@@ -136,6 +136,7 @@ fn a_buffer_of_another_pool_goes_home() {
     let other = MemoryPool::new(held.device.clone(), small(), None).unwrap();
     one.release_after([other.acquire("stray", MB).unwrap()], &held.submission);
     assert_eq!((one.statistics().pending, other.statistics().pending), (0, 1));
+    assert_eq!((one.waiting(), other.waiting()), (0, 1), "nothing of its own waits in the first");
     held.finish();
     assert!(other.leak_report().is_clean());
     assert_eq!(other.statistics().live, 0);

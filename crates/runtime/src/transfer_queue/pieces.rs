@@ -17,7 +17,7 @@ use super::ticket::{Direction, Operation};
 /// Operations that are copied for longer are slow.
 const SLOW: Duration = Duration::from_millis(10);
 /// As good as for ever.
-const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+const YEAR: Duration = Duration::from_secs(31_536_000);
 /// What another thread has at least to drain a flight that has ended: a read of one slot.
 const DRAIN: Duration = Duration::from_secs(1);
 

@@ -1,5 +1,10 @@
 //! What goes up comes down.
 
+use std::sync::Arc;
+
+use bessemer_hal::Device;
+use bessemer_hal::fault::{Fault, FaultDevice};
+
 use super::support::*;
 
 #[test]
@@ -139,4 +144,34 @@ fn a_wait_may_be_for_ever() {
     let mut back = queue.download(&slice, None).unwrap();
     queue.wait_for_all(for_ever).unwrap();
     assert_eq!(queue.wait_for_bytes(&mut back, for_ever).unwrap(), [3; 100]);
+}
+
+/// Nobody waits: whoever asks takes in what has ended.
+#[test]
+fn asking_is_enough_to_see_a_transfer_end() {
+    let rig = Rig::cpu();
+    let queue = queue(&rig.device, |config| config.max_pending_ops = 3);
+    assert_eq!((queue.config().max_pending_ops, queue.config().staging_buffer_size_mb), (3, 1));
+    let ticket = queue.upload(&rig.buffer(100), &[3; 100], None).unwrap();
+    let begin = std::time::Instant::now();
+    while !queue.is_completed(&ticket) {
+        assert!(begin.elapsed() < LONG, "it never ends");
+        std::thread::yield_now();
+    }
+}
+
+/// Nobody wants its bytes, so a device that would fail to give them is not asked.
+#[test]
+fn a_dropped_download_is_not_read() {
+    let faulty = FaultDevice::new(Odd::discrete());
+    let device: Arc<dyn Device> = faulty.clone();
+    let queue = queue(&device, |_| ());
+    let slice = buffer(&*device, 100);
+    let download = queue.download(&slice, None).unwrap();
+    faulty.next(Fault::ReadFailure);
+    drop(download);
+    queue.wait_for_all(LONG).unwrap();
+    assert_eq!(queue.get_metrics().failed_transfers, 0);
+    let mut wanted = queue.download(&slice, None).unwrap();
+    assert!(queue.wait_for_bytes(&mut wanted, LONG).is_err(), "the failure is still to come");
 }
