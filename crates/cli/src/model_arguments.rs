@@ -134,8 +134,8 @@ impl OptimizationArguments {
     }
 }
 
-/// What was typed for this run goes before the environment, which is not looked at then, and that before what the program
-/// does by itself.
+/// What was typed for this run goes before the environment, which is not looked at then, and that before what the
+/// program does by itself.
 fn master(
     typed: Option<MasterSwitch>,
     environment: impl FnOnce() -> anyhow::Result<Option<Master>>,

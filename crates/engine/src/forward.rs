@@ -23,8 +23,8 @@ pub(crate) trait Forward: Send {
     /// Steps that may be under way at once: one, or two where tokens can be fed.
     fn depth(&self) -> usize;
 
-    /// Gives up whatever may have caused `error`, as far as it can be done without; `false` when there is no such thing,
-    /// and a step would fail the same way again. No step is under way.
+    /// Gives up whatever may have caused `error`, as far as it can be done without; `false` when there is no such
+    /// thing, and a step would fail the same way again. No step is under way.
     fn fall_back(&mut self, error: &EngineError) -> bool;
 
     /// Other optimisations from the next step on. No step is under way.

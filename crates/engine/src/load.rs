@@ -23,8 +23,8 @@ use crate::{Engine, EngineError, EngineInfo, EngineOptions, GenerationDefaults, 
 const DEFAULT_KV_TOKENS: usize = 4096;
 
 impl Engine {
-    /// Opens, checks and loads a model, and starts the thread that runs it. Blocks until it is ready, and for a second at
-    /// most longer while a self-check is under way (`docs/metal-optimizations.md`).
+    /// Opens, checks and loads a model, and starts the thread that runs it. Blocks until it is ready, and for a second
+    /// at most longer while a self-check is under way (`docs/metal-optimizations.md`).
     ///
     /// # Errors
     /// [`EngineError::Invalid`] for an option out of range, [`EngineError::Weights`] for files that are not there or

@@ -48,14 +48,14 @@ pub struct EngineOptions {
     /// Bytes for the KV cache; absent: enough for `max_sequences` × min(context, 4096), at most half of the memory
     /// that the device has left.
     pub kv_memory: Option<u64>,
-    /// Memory pool, transfer queue and command ring: which are on, and how they work. By default they are on where a short
-    /// self-check has found that they help; see [`bessemer_runtime::Master::Auto`].
+    /// Memory pool, transfer queue and command ring: which are on, and how they work. By default they are on where a
+    /// short self-check has found that they help; see [`bessemer_runtime::Master::Auto`].
     pub optimizations: Optimizations,
-    /// Folder for what is kept between runs: compiled pipelines, and the verdicts of self-checks. Absent: `bessemer` in the
-    /// user's cache folder.
+    /// Folder for what is kept between runs: compiled pipelines, and the verdicts of self-checks. Absent: `bessemer`
+    /// in the user's cache folder.
     pub cache_folder: Option<PathBuf>,
-    /// Told what every kernel takes. Steps are then cut into a command buffer for each launch, and take longer, so that no
-    /// self-check is made.
+    /// Told what every kernel takes. Steps are then cut into a command buffer for each launch, and take longer, so
+    /// that no self-check is made.
     pub profile: Option<Arc<Profile>>,
 }
 

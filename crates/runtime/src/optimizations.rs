@@ -1,7 +1,7 @@
 //! The three optimisations as a user sees them: which are wanted, which work, and why one does not.
 //!
-//! - *Wanted* is what the settings say; *active* is wanted and not latched. Under [`Master::Auto`] nothing is active before a
-//!   [`Verdict`] has found the tokens the same and the throughput no worse ([`crate::AutoState`]).
+//! - *Wanted* is what the settings say; *active* is wanted and not latched. Under [`Master::Auto`] nothing is active
+//!   before a [`Verdict`] has found the tokens the same and the throughput no worse ([`crate::AutoState`]).
 //! - A feature that failed is *latched* off with its reason, until it is re-armed or the settings change. The work that met
 //!   the failure is done in the plain way.
 //! - Without [`Optimizations::graceful_fallback`] nothing is latched, and the failure is the caller's.

@@ -160,9 +160,10 @@ impl Runtime {
         self.set_switches();
     }
 
-    /// Reserves the heaps of the pool and places the buffers of `warmup_buffer_sizes_mb` in them, so that the first step
-    /// finds them; for when everything that stays is in its place. Does nothing while the pool is off; it warms up by
-    /// itself when it is switched on or resized. Where memory is short it places what there is room for, and says so in the log.
+    /// Reserves the heaps of the pool and places the buffers of `warmup_buffer_sizes_mb` in them, so that the first
+    /// step finds them; for when everything that stays is in its place. Does nothing while the pool is off; it warms
+    /// up by itself when it is switched on or resized. Where memory is short it places what there is room for, and
+    /// says so in the log.
     pub fn warm_up(&self) {
         if let Err(error) = self.memory_pool.warmup() {
             let sizes = self.memory_pool.config().warmup_buffer_sizes_mb;

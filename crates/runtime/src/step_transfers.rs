@@ -1,10 +1,10 @@
 //! How the bytes of steps travel: what goes in ahead of a step, and what comes out behind it.
 //!
-//! - *The next step's inputs go up while a step runs*: that is a prefetch. The engine plans and submits one step ahead, so
-//!   ids, positions, block tables and sampling parameters of step N + 1 are known while step N computes: the next row of each
-//!   sequence that decodes, whose token alone comes from the device, or the next chunk of a prompt.
-//! - *Without prefetching* (`prefetch_enabled: false`) they go up behind the step that runs, on the device's queue for copies:
-//!   the host does not wait, but the device does between two steps.
+//! - *The next step's inputs go up while a step runs*: that is a prefetch. The engine plans and submits one step
+//!   ahead, so ids, positions, block tables and sampling parameters of step N + 1 are known while step N computes: the
+//!   next row of each sequence that decodes, whose token alone comes from the device, or the next chunk of a prompt.
+//! - *Without prefetching* (`prefetch_enabled: false`) they go up behind the step that runs, on the device's queue for
+//!   copies: the host does not wait, but the device does between two steps.
 //! - *What fails is made again in the plain way*, and latches the queue off.
 
 use std::sync::Arc;

@@ -61,8 +61,8 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Year, month and day, in UTC, of a moment in seconds since 1970. After Howard Hinnant, "chrono-Compatible Low-Level Date
-/// Algorithms", `civil_from_days`.
+/// Year, month and day, in UTC, of a moment in seconds since 1970. After Howard Hinnant, "chrono-Compatible Low-Level
+/// Date Algorithms", `civil_from_days`.
 fn date(seconds: u64) -> (u64, u64, u64) {
     // Years begin in March, so that the day of a leap year is their last.
     let days = seconds / 86_400 + 719_468;

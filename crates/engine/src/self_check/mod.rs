@@ -1,14 +1,16 @@
-//! The self-check behind `metal_optimizations.enabled: auto`: do the optimisations give the same tokens here, and are they
-//! no slower?
+//! The self-check behind `metal_optimizations.enabled: auto`: do the optimisations give the same tokens here, and are
+//! they no slower?
 //!
-//! - **A run** is one short greedy generation through scheduler, network and KV cache like any other. **A turn** is two runs on
-//!   the plain path and two on the optimised one; the second of each is timed, since the first pays for what the switch has
-//!   just made anew. Turns alternate, and the fastest run of each path counts, so that whatever else the machine does
-//!   meanwhile weighs on neither.
-//! - **It judges** after two turns when that speaks for the optimisations, else after four. Other tokens end it at once.
-//! - **It runs while the engine is idle**, step by step: a request that comes in the middle of a run waits for the steps under
-//!   way, two at most, and finds the plain path; the turn is begun again when the engine is idle once more. Loading waits
-//!   for it for a moment ([`LOADING_WAITS`]), so that a program with one request has its answer too where steps are short.
+//! - **A run** is one short greedy generation through scheduler, network and KV cache like any other. **A turn** is
+//!   two runs on the plain path and two on the optimised one; the second of each is timed, since the first pays for
+//!   what the switch has just made anew. Turns alternate, and the fastest run of each path counts, so that whatever
+//!   else the machine does meanwhile weighs on neither.
+//! - **It judges** after two turns when that speaks for the optimisations, else after four. Other tokens end it at
+//!   once.
+//! - **It runs while the engine is idle**, step by step: a request that comes in the middle of a run waits for the
+//!   steps under way, two at most, and finds the plain path; the turn is begun again when the engine is idle once
+//!   more. Loading waits for it for a moment ([`LOADING_WAITS`]), so that a program with one request has its answer
+//!   too where steps are short.
 //! - **The verdict is kept on disk** ([`Verdicts`]), unless it came of a failure that may pass.
 //!
 //! The rejected option is to check on the first requests themselves: it would need no time of its own, but a request
@@ -103,8 +105,8 @@ impl CheckRun {
 }
 
 impl SelfCheck {
-    /// A check of a model with this vocabulary and context, due if `runtime` wants it and `verdicts` has none. `loading` is
-    /// dropped when it is not due any more.
+    /// A check of a model with this vocabulary and context, due if `runtime` wants it and `verdicts` has none.
+    /// `loading` is dropped when it is not due any more.
     pub(crate) fn new(
         runtime: Arc<Runtime>,
         verdicts: Verdicts,

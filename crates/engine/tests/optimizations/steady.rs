@@ -106,11 +106,7 @@ fn the_first_prefill_of_a_warm_pool_asks_the_device_for_nothing() {
 fn a_warm_up_that_does_not_fit_is_no_error() {
     let mut settings = Optimizations::on();
     settings.memory_pool.config.warmup_buffer_sizes_mb = vec![256, 256, 256];
-    let small = CpuDevice::new(&CpuOptions {
-        threads: Some(2),
-        memory_budget: Some(600 << 20),
-        ..CpuOptions::default()
-    });
+    let small = CpuDevice::new(&CpuOptions { threads: Some(2), memory_budget: Some(600 << 20) });
     let engine = engine(&(small as Arc<dyn Device>), "default", settings);
     let pool = engine.optimization_stats().unwrap().memory_pool;
     assert!((1..3).contains(&pool.total_heaps), "{pool:?}");

@@ -20,7 +20,7 @@ pub struct MemoryPoolConfig {
     pub track_statistics: bool,
     /// Whether an exhausted pool says so in the log, at most once in ten seconds.
     pub log_pool_exhaustion: bool,
-    /// Safety limit of `heap_size_mb`: 64 to 2048.
+    /// Safety limit of `heap_size_mb`, and of a heap for requests that no heap of that size can hold: 64 to 2048.
     pub max_heap_size_mb: u64,
     /// Safety limit of `num_heaps`: 2 to 16.
     pub min_heaps: usize,

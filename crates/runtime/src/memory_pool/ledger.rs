@@ -16,6 +16,8 @@ use super::statistics::{Counters, LeakReport, MemoryPoolStatistics};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
     pub(super) heap_bytes: u64,
+    /// A request that no such heap can hold gets a heap of its own size, up to this.
+    pub(super) largest_heap: u64,
     pub(super) max_heaps: usize,
     /// Smallest bucket in bytes, a power of two.
     pub(super) smallest: u64,
@@ -30,8 +32,9 @@ pub(super) struct Ledger<H, B, C> {
     enabled: bool,
     /// In the order in which they were reserved.
     heaps: BTreeMap<u64, Slot<H, B>>,
-    /// Why the device gave no further heap. It is not asked again until the settings change.
-    refusal: Option<DeviceError>,
+    /// The smallest heap that the device refused, and why. It is not asked for one as large again until the settings
+    /// change.
+    refusal: Option<(u64, DeviceError)>,
     /// Labels of the leases that are held.
     held: BTreeMap<u64, String>,
     pending: BTreeMap<u64, (C, Vec<Lease<B>>)>,
@@ -49,6 +52,8 @@ struct Slot<H, B> {
     heap: Heap<H, B>,
     /// Whether it gives out blocks; one that does not goes when it is empty.
     open: bool,
+    /// Whether it was made for requests that no other heap can hold.
+    large: bool,
 }
 
 /// Something to be dropped outside the lock.
@@ -97,7 +102,7 @@ pub(super) enum Decision<H, B, C> {
 pub(super) enum Why {
     /// The pool is off.
     Off,
-    /// No heap is large enough even when empty.
+    /// No heap may be so large.
     TooLarge,
     /// All heaps are in use.
     Exhausted,
@@ -125,7 +130,9 @@ impl<H: Clone, B, C: Clone> Ledger<H, B, C> {
 
     /// Decides on a request for a bucket. `asked`: whether the returns that wait have been looked at for it.
     pub(super) fn decide(&mut self, label: &str, bytes: u64, asked: bool) -> Decision<H, B, C> {
-        let fits = self.enabled && bytes <= largest_block(self.limits.heap_bytes);
+        let size = self.limits.heap_bytes.max(bytes);
+        let fits =
+            self.enabled && bytes <= largest_block(self.limits.heap_bytes.max(self.limits.largest_heap));
         if fits && let Some(lease) = self.reuse(label, bytes) {
             return Decision::Hit(lease);
         }
@@ -141,8 +148,9 @@ impl<H: Clone, B, C: Clone> Ledger<H, B, C> {
         if let Some(grant) = self.place(bytes) {
             return Decision::Place(grant);
         }
-        if self.open().count() < self.limits.max_heaps && self.refusal.is_none() {
-            return Decision::Grow(self.limits.heap_bytes);
+        let refused = self.refusal.as_ref().is_some_and(|(refused, _)| size >= *refused);
+        if self.open().count() < self.limits.max_heaps && !refused {
+            return Decision::Grow(size);
         }
         match self.reclaim(bytes) {
             Some(grant) => Decision::Place(grant),
@@ -228,12 +236,15 @@ impl<H: Clone, B, C: Clone> Ledger<H, B, C> {
     /// The device's answer to [`Decision::Grow`].
     pub(super) fn install(&mut self, bytes: u64, heap: Result<H, DeviceError>) {
         match heap {
-            Err(error) => self.refusal = Some(error),
+            Err(error) => {
+                let refused = self.refusal.as_ref().map_or(bytes, |(refused, _)| bytes.min(*refused));
+                self.refusal = Some((refused, error));
+            }
             Ok(handle) => {
                 self.count(|counters| counters.device_allocations += 1);
                 let id = self.tick();
                 let heap = Heap::new(handle, bytes, self.limits.smallest);
-                self.heaps.insert(id, Slot { heap, open: true });
+                self.heaps.insert(id, Slot { heap, open: true, large: bytes > self.limits.heap_bytes });
                 // The settings may have changed while the device was asked.
                 self.sweep();
             }
@@ -310,7 +321,7 @@ impl<H: Clone, B, C: Clone> Ledger<H, B, C> {
     /// not asked for another heap then, or the two would take turns.
     pub(super) fn trim(&mut self, shortage: Option<DeviceError>) -> usize {
         let before = self.heaps.len();
-        self.refusal = shortage.or(self.refusal.take());
+        self.refusal = shortage.map(|error| (0, error)).or(self.refusal.take());
         for slot in self.heaps.values_mut() {
             slot.open &= slot.heap.in_use() > 0;
         }
@@ -322,7 +333,12 @@ impl<H: Clone, B, C: Clone> Ledger<H, B, C> {
     fn sweep(&mut self) {
         let mut room = if self.enabled { self.limits.max_heaps } else { 0 };
         for slot in self.heaps.values_mut() {
-            slot.open = room > 0 && slot.heap.size() == self.limits.heap_bytes;
+            let size = slot.heap.size();
+            let fits = match slot.large {
+                false => size == self.limits.heap_bytes,
+                true => size > self.limits.heap_bytes && size <= self.limits.largest_heap,
+            };
+            slot.open = room > 0 && fits;
             room -= usize::from(slot.open);
         }
         self.close();
@@ -352,7 +368,7 @@ impl<H: Clone, B, C: Clone> Ledger<H, B, C> {
 
     /// Why the device gave no further heap.
     pub(super) fn refusal(&self) -> Option<&DeviceError> {
-        self.refusal.as_ref()
+        self.refusal.as_ref().map(|(_, error)| error)
     }
 
     /// Starts counting anew.

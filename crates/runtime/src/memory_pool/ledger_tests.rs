@@ -12,7 +12,7 @@ const UNIT: u64 = 256;
 type Books = Ledger<u32, u32, u32>;
 
 fn limits(units: u64, max_heaps: usize) -> Limits {
-    Limits { heap_bytes: units * UNIT, max_heaps, smallest: UNIT, track: true }
+    Limits { heap_bytes: units * UNIT, largest_heap: units * UNIT, max_heaps, smallest: UNIT, track: true }
 }
 
 /// A device that numbers what it creates.

@@ -390,6 +390,7 @@ impl Inner {
 fn limits(config: &MemoryPoolConfig, smallest: u64) -> Limits {
     Limits {
         heap_bytes: config.heap_size_mb * MB / smallest * smallest,
+        largest_heap: config.max_heap_size_mb * MB / smallest * smallest,
         max_heaps: config.num_heaps,
         smallest,
         track: config.track_statistics,

@@ -18,6 +18,7 @@ pub(super) const MB: u64 = 1 << 20;
 pub(super) fn small() -> MemoryPoolConfig {
     MemoryPoolConfig {
         heap_size_mb: 64,
+        max_heap_size_mb: 64,
         num_heaps: 2,
         warmup_buffer_sizes_mb: vec![],
         ..MemoryPoolConfig::default()
@@ -129,11 +130,61 @@ fn what_no_heap_can_hold_is_allocated_directly() {
     drop(large);
     assert_eq!(device.allocated(), 0);
     // The largest block of a heap of 96 MB is 64 MB.
-    pool.reconfigure(MemoryPoolConfig { heap_size_mb: 96, ..small() }).unwrap();
+    pool.reconfigure(MemoryPoolConfig { heap_size_mb: 96, max_heap_size_mb: 96, ..small() }).unwrap();
     drop(pool.acquire("block", 64 * MB).unwrap());
     assert_eq!(pool.statistics().fallback_allocations, 1);
     drop(pool.acquire("no block", 70 * MB).unwrap());
     assert_eq!(pool.statistics().fallback_allocations, 2);
+}
+
+/// A request above the size of the heaps gets a heap of its own size, which stays for the next one.
+#[test]
+fn a_large_request_gets_a_heap_of_its_size() {
+    let (device, pool) = noop(1024);
+    let settings =
+        |heap_size_mb, max_heap_size_mb| MemoryPoolConfig { heap_size_mb, max_heap_size_mb, ..small() };
+    pool.reconfigure(settings(64, 256)).unwrap();
+    drop(pool.acquire("large", 100 * MB).unwrap());
+    assert_eq!(device.allocated(), 128 * MB, "the heap stays");
+    let large = pool.acquire("large", 120 * MB).unwrap();
+    let small = pool.acquire("small", MB).unwrap();
+    let now = pool.statistics();
+    assert_eq!((now.total_heaps, now.fallback_allocations, now.device_allocations), (2, 0, 2));
+    drop((large, small));
+    // Small ones may live in it, and make room again.
+    let held: Vec<_> = (0..3).map(|_| pool.acquire("held", 64 * MB).unwrap()).collect();
+    assert_eq!((pool.statistics().fallback_allocations, device.allocated()), (0, 192 * MB));
+    drop(held);
+    drop(pool.acquire("large", 128 * MB).unwrap());
+    assert_eq!((pool.statistics().fallback_allocations, device.allocated()), (0, 192 * MB));
+    // No heap may be so large; and one that no longer may goes.
+    drop(pool.acquire("too large", 257 * MB).unwrap());
+    assert_eq!(pool.statistics().fallback_allocations, 1);
+    pool.reconfigure(settings(64, 64)).unwrap();
+    pool.poll();
+    assert_eq!(device.allocated(), 64 * MB);
+}
+
+/// That the device has no memory for a large heap says nothing about others.
+#[test]
+fn a_large_heap_that_is_refused_keeps_no_other_away() {
+    let (device, pool) = noop(150);
+    pool.reconfigure(MemoryPoolConfig { max_heap_size_mb: 256, ..small() }).unwrap();
+    let large = pool.acquire("large", 129 * MB).unwrap();
+    assert_eq!(
+        (large.size(), device.allocated()),
+        (144 * MB, 144 * MB),
+        "directly, and not rounded up so far"
+    );
+    assert!(pool.refusal().is_some());
+    drop(large);
+    let small = pool.acquire("small", MB).unwrap();
+    assert_eq!((pool.statistics().total_heaps, device.allocated()), (1, 64 * MB));
+    drop(small);
+    // It is not asked for one as large again.
+    let large = pool.acquire("large", 80 * MB).unwrap();
+    assert_eq!(pool.statistics().total_heaps, 1, "{:?}", pool.statistics());
+    drop(large);
 }
 
 #[test]

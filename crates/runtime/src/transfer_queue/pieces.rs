@@ -314,7 +314,7 @@ impl TransferQueue {
         self.meter.arrived(direction, path, bytes, nanos);
         if self.config.log_slow_operations && took > SLOW {
             self.meter.count(|counts| counts.slow_operations += 1);
-            tracing::warn!(id, ?direction, ?path, bytes, ?took, "slow transfer");
+            tracing::info!(id, ?direction, ?path, bytes, ?took, "slow transfer");
         } else if self.config.verbose_logging {
             tracing::debug!(id, ?direction, ?path, bytes, ?took, "transfer");
         }
