@@ -10,14 +10,9 @@
 //!   writes its own before it reads any.
 //! - **A failed step fails its own requests**, unless the network can run it again in a plainer way. Errors and panics
 //!   end the requests whose rows were in the step; all others go on, from before the steps that were submitted behind it.
-<<<<<<< HEAD
-//! - **A self-check gives way.** While idle, the thread runs the generations of a self-check, if one is due. They are no
-//!   requests: whoever sends one takes their place after the steps under way.
-//! - **A lost device fails everybody**, once and at once: those inside, and whoever comes later.
-=======
 //! - **A self-check gives way.** While idle, the thread runs the generations of a self-check, if one is due. They are
 //!   no requests: whoever sends one takes their place after the steps under way.
->>>>>>> switches
+//! - **A lost device fails everybody**, once and at once: those inside, and whoever comes later.
 //! - **Counts before ends.** Blocks are freed and statistics published before the end of a request is sent, so whoever
 //!   sees the end finds them settled.
 

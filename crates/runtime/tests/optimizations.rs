@@ -32,6 +32,7 @@ impl Three {
     fn new(rig: Rig) -> Self {
         let heaps = MemoryPoolConfig {
             heap_size_mb: 64,
+            max_heap_size_mb: 64,
             num_heaps: 2,
             warmup_buffer_sizes_mb: vec![],
             ..MemoryPoolConfig::default()

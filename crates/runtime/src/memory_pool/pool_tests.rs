@@ -168,12 +168,12 @@ fn a_large_request_gets_a_heap_of_its_size() {
 /// That the device has no memory for a large heap says nothing about others.
 #[test]
 fn a_large_heap_that_is_refused_keeps_no_other_away() {
-    let (device, pool) = noop(150);
+    let (device, pool) = noop(170);
     pool.reconfigure(MemoryPoolConfig { max_heap_size_mb: 256, ..small() }).unwrap();
     let large = pool.acquire("large", 129 * MB).unwrap();
     assert_eq!(
         (large.size(), device.allocated()),
-        (144 * MB, 144 * MB),
+        (160 * MB, 160 * MB),
         "directly, and not rounded up so far"
     );
     assert!(pool.refusal().is_some());
@@ -181,7 +181,7 @@ fn a_large_heap_that_is_refused_keeps_no_other_away() {
     let small = pool.acquire("small", MB).unwrap();
     assert_eq!((pool.statistics().total_heaps, device.allocated()), (1, 64 * MB));
     drop(small);
-    // It is not asked for one as large again.
+    // The same with one of 128 MB beside it.
     let large = pool.acquire("large", 80 * MB).unwrap();
     assert_eq!(pool.statistics().total_heaps, 1, "{:?}", pool.statistics());
     drop(large);
@@ -321,7 +321,7 @@ fn other_settings_bring_other_heaps() {
     let bad = MemoryPoolConfig { heap_size_mb: 1, ..small() };
     assert!(pool.reconfigure(bad).unwrap_err().to_string().contains("heap_size_mb"));
     assert_eq!(pool.config(), small());
-    let config = MemoryPoolConfig { heap_size_mb: 128, ..small() };
+    let config = MemoryPoolConfig { heap_size_mb: 128, max_heap_size_mb: 128, ..small() };
     pool.reconfigure(config.clone()).unwrap();
     assert_eq!(pool.config(), config);
     let new = pool.acquire("new", 128 * MB).unwrap();
@@ -503,7 +503,8 @@ proptest! {
                 Act::Release(_) => {}
                 Act::Enable(enabled) => pool.set_enabled(enabled),
                 Act::HeapSize(heap_size_mb) => {
-                    pool.reconfigure(MemoryPoolConfig { heap_size_mb, ..small() }).unwrap();
+                    let max_heap_size_mb = 2 * heap_size_mb;
+                    pool.reconfigure(MemoryPoolConfig { heap_size_mb, max_heap_size_mb, ..small() }).unwrap();
                 }
             }
         }
