@@ -114,7 +114,8 @@ fn wrong_answers_are_found() {
 #[test]
 fn a_run_that_hangs_is_told() {
     let fault = FaultDevice::new(cpu());
-    let wanted = Soak { patience: Duration::from_secs(1), ..Soak::default() };
+    let length = Length::Time(Duration::from_secs(60));
+    let wanted = Soak { length, patience: Duration::from_secs(1), ..Soak::default() };
     let plan = FaultPlan::new(4).with(Fault::SubmissionTimeout, 1.0).with_timeout(Duration::from_secs(30));
     let report = spoilt(&wanted, &fault, plan);
     assert!(report.failures.iter().any(|failure| failure.contains("neither a token nor an end for 1 s")));

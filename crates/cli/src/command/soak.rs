@@ -24,9 +24,9 @@ owners cancel, some go away. What each gives is computed first, alone, with ever
   every request ended in exactly one reply, with those tokens, or with --faults in an error of the device behind the
   right tokens up to there;
   nothing is held in the end: buffers of the memory pool, KV blocks, requests, device memory;
-  no kind of memory grew: the least of the last tenth of the time against the least of the first tenth after a warm-up
-  of another tenth, 5 % and 8 MiB (resident, in runs of at least a minute) or 1 MiB (device) allowed;
-  throughput drifted by at most 5 % between these tenths, in runs of at least a minute without --faults and --switches;
+  in runs of at least a minute no kind of memory grew: the least of the last tenth of the time against the least of the
+  first tenth after a warm-up of another tenth, 5 % and 8 MiB (resident) or 1 MiB (device) allowed;
+  in such runs without --faults and --switches throughput drifted by at most 5 % between these tenths;
   and the engine served all requests once more afterwards.
 
 --faults puts a device around the device which refuses memory, fails, damages, delays and times out calls by a seeded

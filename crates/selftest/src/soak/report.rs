@@ -14,8 +14,8 @@ use crate::report::{DeviceFacts, Machine};
 
 /// How far throughput may drift.
 const DRIFT: f64 = 0.05;
-/// Runs that are shorter say nothing about drift, nor about resident memory: what was reserved is still being touched for
-/// the first time.
+/// Runs that are shorter say nothing about growth and drift: what is reserved when it is first needed, such as the ring for
+/// transfers, or touched for the first time, is still coming.
 const SHORT: f64 = 60.0;
 
 /// A run at one moment.
@@ -134,7 +134,7 @@ impl SoakReport {
         if tally.right == 0 && tally.ended > 0 {
             broken.push("no request ended with the right tokens".into());
         }
-        for plateau in self.memory.iter().filter(|plateau| self.judges(plateau) && !plateau.holds()) {
+        for plateau in self.memory.iter().filter(|plateau| self.is_long() && !plateau.holds()) {
             let Plateau { what, first, last, limit } = plateau;
             broken.push(format!("memory of {what} grew from {first} to {last} bytes; {limit} were allowed"));
         }
@@ -156,15 +156,15 @@ impl SoakReport {
         self.failures.append(&mut broken);
     }
 
-    /// Whether growth of such memory says something.
-    fn judges(&self, plateau: &Plateau) -> bool {
-        plateau.what != Plateau::RESIDENT || self.seconds >= SHORT
+    /// Whether its beginning and its end can be compared.
+    fn is_long(&self) -> bool {
+        self.seconds >= SHORT
     }
 
     /// Drift that says something: of a long run in which nothing changes.
     fn judged_drift(&self) -> Option<Drift> {
         let steady = self.faults.is_none() && !self.soak.switches && !self.interrupted;
-        self.throughput.filter(|_| steady && self.seconds >= SHORT)
+        self.throughput.filter(|_| steady && self.is_long())
     }
 }
 
@@ -206,7 +206,7 @@ impl fmt::Display for SoakReport {
         }
         for plateau in &self.memory {
             let [first, last] = [plateau.first, plateau.last].map(|bytes| bytes as f64 / 1_048_576.0);
-            let judged = if self.judges(plateau) { "" } else { " (not judged)" };
+            let judged = if self.is_long() { "" } else { " (not judged)" };
             writeln!(f, "memory      {:<12} {first:.1} → {last:.1} MiB{judged}", plateau.what)?;
         }
         if let Some(drift) = &self.throughput {

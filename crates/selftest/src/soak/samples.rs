@@ -106,7 +106,7 @@ impl Samples {
             Some(Plateau { what: what.to_owned(), first, last, limit: first + first / 20 + slack })
         };
         let mut all = vec![
-            plateau(Plateau::RESIDENT, &|sample| sample.resident, RESIDENT),
+            plateau("resident", &|sample| sample.resident, RESIDENT),
             plateau("device", &|sample| Some(sample.device.saturating_sub(sample.pool)), DEVICE),
             plateau("buffers", &|sample| Some(sample.buffers), DEVICE),
         ];
@@ -128,9 +128,6 @@ impl Samples {
 }
 
 impl Plateau {
-    /// The memory of the process.
-    pub(super) const RESIDENT: &str = "resident";
-
     /// Whether it did not grow.
     pub fn holds(&self) -> bool {
         self.last <= self.limit
