@@ -69,7 +69,8 @@ fn nothing_is_a_transfer_too() {
             let mut back = queue.download(&empty, None).unwrap();
             assert!(queue.wait_for_bytes(&mut back, SHORT).unwrap().is_empty());
         }
-        assert_eq!(queue.get_metrics().total_uploads, 2);
+        let metrics = queue.get_metrics();
+        assert_eq!((metrics.total_uploads, metrics.total_downloads, metrics.plain_transfers), (2, 2, 2));
     }
 }
 
