@@ -122,8 +122,8 @@ fn deadline() -> Instant {
     Instant::now() + Duration::from_secs(3600)
 }
 
-/// Producers, each of which sends some and waits for the last; a device that ends work in order; a thread that looks after
-/// what has ended, as metrics do.
+/// Producers, each of which sends some and waits for the last; a device that ends work in order; a thread that looks
+/// after what has ended, as metrics do.
 fn producers(slots: usize, producers: usize, each: usize) {
     let model = Model::new(slots);
     let (device, queue) = mpsc::channel::<Arc<Work>>();

@@ -3,8 +3,8 @@
 //! Design choices:
 //!
 //! - *On*: a submission returns at once, and as many as the ring has slots are in flight. A further one waits for the
-//!   oldest, or for whoever holds a slot and has not submitted; when that takes longer than allowed, it goes ahead beyond
-//!   the ring, which is counted and bounded.
+//!   oldest, or for whoever holds a slot and has not submitted; when that takes longer than allowed, it goes ahead
+//!   beyond the ring, which is counted and bounded.
 //! - *Off*: a submission returns when the device is done with it. That is the plain path.
 //! - *Nothing is called back.* What has ended is found when the ring is looked at next, so no code runs on a driver's
 //!   thread, and a submission's error stays with the [`Submission`] that everybody who waits for it holds.
@@ -12,6 +12,8 @@
 //! - *No lock is held across a wait* or a call of the device.
 
 mod config;
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod model_check;
 mod ring;

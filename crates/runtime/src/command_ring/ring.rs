@@ -92,8 +92,8 @@ impl CommandRing {
         Ok(())
     }
 
-    /// Takes a slot. Where the ring is full and told to wait, waits until the oldest submission has ended, or while other
-    /// slots are held and not used, for [`CommandRingConfig::max_wait_ms`] at most.
+    /// Takes a slot. Where the ring is full and told to wait, waits until the oldest submission has ended, or while
+    /// other slots are held and not used, for [`CommandRingConfig::max_wait_ms`] at most.
     ///
     /// # Errors
     /// [`DeviceError::Timeout`] when so many went ahead beyond the ring that none may any more.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use bessemer_hal::{Result, Timing};
 use serde::Serialize;
 
-/// Counters since the start or the last reset, and gauges. A reset leaves the counters at what is taken and in flight, so
-/// that `total_submitted − total_completed = in_flight` holds at every moment.
+/// Counters since the start or the last reset, and gauges. A reset leaves the counters at what is taken and in flight,
+/// so that `total_submitted − total_completed = in_flight` holds at every moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct CommandRingStatistics {
     /// Submissions that the ring holds.
@@ -54,7 +54,7 @@ pub(super) struct Counters {
     pub(super) acquired: u64,
     pub(super) submitted: u64,
     pub(super) reused: u64,
-    /// Of those submitted, those that were in flight when counting began, of which it is not known whether they are reused.
+    /// Of those submitted, those that were in flight when counting began: it is not known whether they are reused.
     before: u64,
     completed: u64,
     failed: u64,

@@ -68,6 +68,8 @@ fn nothing_is_a_transfer_too() {
             event.wait(value, SHORT).unwrap();
             let mut back = queue.download(&empty, None).unwrap();
             assert!(queue.wait_for_bytes(&mut back, SHORT).unwrap().is_empty());
+            let plain = queue.get_metrics().plain_transfers;
+            assert_eq!(plain, if enabled { 0 } else { 2 });
         }
         assert_eq!(queue.get_metrics().total_uploads, 2);
     }
