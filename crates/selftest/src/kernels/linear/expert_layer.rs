@@ -162,8 +162,7 @@ fn added(
     twin.run_on(Side::Cpu, &op(Side::Cpu))?;
     match twin.gpu() {
         Some(limits) => {
-            let limits =
-                GpuLimits { workgroup_threads: limits.workgroup_threads.min(threads), ..limits.clone() };
+            let limits = GpuLimits { workgroup_threads: limits.workgroup_threads.min(threads), ..*limits };
             let launches = op(Side::Device).gpu(twin.catalog(Side::Device), &limits, None)?;
             twin.run_launches(Side::Device, &launches)?;
         }
