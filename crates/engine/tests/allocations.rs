@@ -58,7 +58,8 @@ fn a_steady_step_allocates_the_same_few_times_at_any_length() {
         println!("{name}: {counted:.1?} allocations a step, at steps 100 and 1000");
         let [early, late] = counted[..] else { panic!() };
         assert!(early <= MOST && late <= MOST, "{name}: {counted:?}");
-        // A step more or less in the window, and what a wait costs that one of them was late for.
-        assert!((late - early).abs() <= 1.5, "{name}: {counted:?}");
+        // A wait that finds the other late costs a few, and how often that is depends on the machine. What grew with the
+        // sequence, which has 56 blocks more by then, would cost more than that.
+        assert!(late <= early + 10.0, "{name}: {counted:?}");
     }
 }

@@ -72,7 +72,8 @@ pub struct Bench {
     seed: u64,
     #[command(flatten)]
     instead: Instead,
-    /// With --kernels: only those whose model, name or shape contains TEXT.
+    /// With --kernels: only those whose model, name, shape and rows ("1 rows") contain TEXT, or each of several that "+"
+    /// separates: "30b+ 1 rows".
     #[arg(long, value_name = "TEXT", requires = "kernels")]
     filter: Option<String>,
     /// With --kernels: weights that launches take turns on, so that caches do not serve them.

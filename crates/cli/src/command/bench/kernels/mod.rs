@@ -25,7 +25,7 @@ pub struct Settings {
     pub repeat: usize,
     /// Bytes of weights that the launches of one submission rotate through, so that caches do not serve them.
     pub rotate: u64,
-    /// Only kernels whose name or shape contains it.
+    /// Only kernels whose model, name, shape and rows contain all of these, which `+` separates.
     pub filter: Option<String>,
 }
 
@@ -67,8 +67,9 @@ pub fn run(device: Arc<dyn Device>, settings: Settings, json: bool) -> anyhow::R
     let wanted: Vec<_> = shapes::cases()
         .into_iter()
         .filter(|case| {
-            let name = format!("{} {} {}", case.model, case.kernel(), case.shape());
-            settings.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()))
+            let name = format!("{} {} {}, {} rows", case.model, case.kernel(), case.shape(), case.rows);
+            let contains = |word: &str| name.contains(word);
+            settings.filter.as_ref().is_none_or(|filter| filter.split('+').all(contains))
         })
         .collect();
     let bar = progress::steps(wanted.len(), "kernels");

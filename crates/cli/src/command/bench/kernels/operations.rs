@@ -6,7 +6,7 @@ use bessemer_kernels::linear::{
     CombinedExperts, Encoding, Experts, GateActivation, Gated, GatedExperts, LANES, Linear, LinearLayout,
     LinearShape, ScaleType, SlotInput, SlotOrder, Source, Weights, Write, pack,
 };
-use bessemer_kernels::rms_norm::{NormInput, RmsNorm};
+use bessemer_kernels::rms_norm::{NormInput, NormOutput, RmsNorm};
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
 use bessemer_kernels::router::{Combine, Normalise, Router, Scores};
 use bessemer_kernels::sampling::{MAX_LOGPROBS, RowParams, Sample, SampleOut};
@@ -24,11 +24,21 @@ const GROUP: usize = 64;
 /// Positions of a block of the KV cache.
 const BLOCK: usize = 16;
 
+/// The rows that a product takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    F32,
+    Int8,
+    Int8x2,
+    /// What a norm makes for a router and its experts.
+    F32AndInt8,
+}
+
 /// What is measured.
 #[derive(Clone, Copy, Debug)]
 pub enum Operation {
-    RmsNorm { dim: usize },
-    Linear { name: &'static str, out: usize, inp: usize },
+    RmsNorm { dim: usize, to: Rows },
+    Linear { name: &'static str, out: usize, inp: usize, x: Rows },
     RopeKv { heads: usize, kv_heads: usize, norms: bool },
     Attention { heads: usize, kv_heads: usize, context: usize },
     Gated { dim: usize },
@@ -38,6 +48,29 @@ pub enum Operation {
     CombinedExperts { out: usize, inp: usize },
     CombineNorm { top_k: usize, dim: usize },
     Sample { vocab: usize },
+}
+
+impl Rows {
+    /// As a shape shows it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Int8 => "",
+            Self::F32 => ", f32",
+            Self::Int8x2 => ", 2 terms",
+            Self::F32AndInt8 => ", f32 and int8",
+        }
+    }
+
+    /// Bytes of a row: codes, and of each group a scale and a sum.
+    fn bytes(self, columns: usize) -> f64 {
+        let int8 = columns as f64 * (1.0 + 8.0 / GROUP as f64);
+        match self {
+            Self::F32 => 4.0 * columns as f64,
+            Self::Int8 => int8,
+            Self::Int8x2 => 2.0 * int8,
+            Self::F32AndInt8 => 4.0 * columns as f64 + int8,
+        }
+    }
 }
 
 /// An operation on so many rows of a model.
@@ -79,8 +112,9 @@ impl Case {
 
     pub fn shape(&self) -> String {
         match self.operation {
-            Operation::RmsNorm { dim } | Operation::Gated { dim } => format!("{dim}"),
-            Operation::Linear { out, inp, .. } => format!("{out} × {inp}"),
+            Operation::Gated { dim } => format!("{dim}"),
+            Operation::RmsNorm { dim, to } => format!("{dim}{}", to.name()),
+            Operation::Linear { out, inp, x, .. } => format!("{out} × {inp}{}", x.name()),
             Operation::RopeKv { heads, kv_heads, .. } => format!("{heads}/{kv_heads} heads of {HEAD_DIM}"),
             Operation::Attention { heads, kv_heads, context } => {
                 format!("{heads}/{kv_heads} × {HEAD_DIM}, {context} keys")
@@ -98,16 +132,18 @@ impl Case {
 
     pub fn work(&self) -> Work {
         let rows = self.rows as f64;
-        let int8 = |columns: usize| columns as f64 * (1.0 + 8.0 / GROUP as f64);
+        let int8 = |columns| Rows::Int8.bytes(columns);
         // Each expert that is visited is read once: all of them, once rows are many.
         let visited = |out: usize, inp: usize| {
             let experts = EXPERTS as f64 * (1.0 - (1.0 - TOP_K as f64 / EXPERTS as f64).powf(rows));
             experts * layout(1, out, inp).bytes() as f64
         };
         let (bytes, operations) = match self.operation {
-            Operation::RmsNorm { dim } => (rows * (4.0 * dim as f64 + int8(dim)), 4.0 * rows * dim as f64),
-            Operation::Linear { out, inp, .. } => (
-                layout(1, out, inp).bytes() as f64 + rows * (int8(inp) + 4.0 * out as f64),
+            Operation::RmsNorm { dim, to } => {
+                (rows * (4.0 * dim as f64 + to.bytes(dim)), 4.0 * rows * dim as f64)
+            }
+            Operation::Linear { out, inp, x, .. } => (
+                layout(1, out, inp).bytes() as f64 + rows * (x.bytes(inp) + 4.0 * out as f64),
                 2.0 * rows * out as f64 * inp as f64,
             ),
             Operation::RopeKv { heads, kv_heads, .. } => {
@@ -158,24 +194,24 @@ impl Case {
         let launches = |copies: usize| copies.max(if self.rows > 16 { 4 } else { 16 });
         let rows = self.rows;
         match self.operation {
-            Operation::RmsNorm { dim } => {
+            Operation::RmsNorm { dim, to } => {
                 let op = RmsNorm {
                     x: NormInput::Given(bench.room(rows * dim * 4)?),
                     weight: bench.room(dim * 4)?,
-                    out: int8(bench, rows, dim)?.into(),
+                    out: normed(bench, rows, dim, to)?,
                     rows,
                     dim,
                     eps: 1e-6,
                 };
                 bench.record(&[op], launches(1))
             }
-            Operation::Linear { out, inp, .. } => {
+            Operation::Linear { out, inp, x, .. } => {
                 let layout = layout(1, out, inp);
                 let copies = copies(layout.bytes());
                 let ops = (0..copies)
                     .map(|_| {
                         Ok(Linear {
-                            x: int8(bench, rows, inp)?,
+                            x: activations(bench, rows, inp, x)?,
                             weights: weights(bench, layout)?,
                             out: bench.room(rows * out * 4)?,
                             rows,
@@ -359,17 +395,40 @@ fn weights(bench: &Bench, layout: LinearLayout) -> anyhow::Result<Weights> {
     Ok(Weights { layout, packed: bench.filled(layout.bytes(), &packed)?, bias: None })
 }
 
+/// Activations that are no zeros. For a product, [`Rows::F32AndInt8`] are int8.
+fn activations(bench: &Bench, rows: usize, dim: usize, of: Rows) -> anyhow::Result<Activations> {
+    Ok(match of {
+        Rows::F32 => Activations::F32(bench.filled(rows * dim * 4, &0.1_f32.to_le_bytes())?),
+        Rows::Int8 | Rows::F32AndInt8 => int8(bench, rows, dim)?,
+        Rows::Int8x2 => Activations::Int8x2(quantised(bench, 2 * rows, dim)?),
+    })
+}
+
 /// Quantised activations that are no zeros.
 fn int8(bench: &Bench, rows: usize, dim: usize) -> anyhow::Result<Activations> {
+    Ok(Activations::Int8(quantised(bench, rows, dim)?))
+}
+
+fn quantised(bench: &Bench, rows: usize, dim: usize) -> anyhow::Result<QuantisedRows> {
     let mut random = SmallRng::seed_from_u64(3);
     let codes: Vec<i8> = (0..dim).map(|_| random.random_range(-127..=127)).collect();
     let groups = rows * dim / GROUP;
-    Ok(Activations::Int8(QuantisedRows {
+    Ok(QuantisedRows {
         codes: bench.filled(rows * dim, bytemuck::cast_slice(&codes))?,
         scales: bench.filled(groups * 4, &0.01_f32.to_le_bytes())?,
         sums: bench.room(groups * 4)?,
         group: GROUP,
-    }))
+    })
+}
+
+/// Room for what a norm makes.
+fn normed(bench: &Bench, rows: usize, dim: usize, to: Rows) -> anyhow::Result<NormOutput> {
+    Ok(match to {
+        Rows::F32AndInt8 => {
+            NormOutput::Both { f32: bench.room(rows * dim * 4)?, int8: quantised(bench, rows, dim)? }
+        }
+        one => activations(bench, rows, dim, one)?.into(),
+    })
 }
 
 /// Rows at the end of their contexts: of one sequence when they are many, of a sequence each when they are few.
