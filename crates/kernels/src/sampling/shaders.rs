@@ -7,7 +7,17 @@ pub(crate) fn sources() -> Vec<Source> {
         Source::new(
             format!("sample_choose_{threads}"),
             format!("const THREADS = {threads}u;\n"),
-            &["sampling/exponential.wgsl", "sampling/row.wgsl", "sampling/wide.wgsl", "sampling/choose.wgsl"],
+            &[
+                "sampling/exponential.wgsl",
+                "sampling/row.wgsl",
+                "sampling/wide.wgsl",
+                "sampling/choose_frame.wgsl",
+                "sampling/scan.wgsl",
+                "sampling/bins.wgsl",
+                "sampling/descend.wgsl",
+                "sampling/draw_slices.wgsl",
+                "sampling/choose.wgsl",
+            ],
         )
     };
     vec![

@@ -3,6 +3,7 @@
 
 mod bench;
 mod ceilings;
+mod operands;
 mod operations;
 mod shapes;
 
