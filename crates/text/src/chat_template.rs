@@ -5,6 +5,9 @@
 //! - **The template's own complaint is for the client**: [`TemplateError::Raised`] carries the text given to
 //!   `raise_exception`; everything else is the operator's business.
 //! - **Bounded**: the number of steps ([`MAX_STEPS`]), the nesting and the size of the output ([`MAX_OUTPUT`]).
+//! - **On a stack of its own** ([`STACK`]): a step may put a value into a list, and what is done with a list in a list in a
+//!   list, dropping it included, recurses. The stack holds as deep a list as all steps can build; of its pages only those
+//!   that are touched take memory.
 //! - **Lenient on undefined values**, as Jinja is: printing one gives nothing, looking into one is an error.
 //!
 //! Known gap: Python lists and maps can be changed by methods (`append`, `update`); template values here cannot.
@@ -27,7 +30,11 @@ pub use error::TemplateError;
 pub use source::TokenStrings;
 
 /// Template instructions in one rendering. A dialogue of a thousand messages takes some hundred thousand.
-const MAX_STEPS: u64 = 10_000_000;
+const MAX_STEPS: u64 = 500_000;
+
+/// Bytes of stack for a rendering. Printing a list takes less than a KiB for each list that it is nested in, comparing and
+/// dropping less; there is twice that for every step.
+const STACK: usize = 2048 * MAX_STEPS as usize;
 
 /// Bytes of rendered text; above the longest context of any model.
 const MAX_OUTPUT: usize = 64 << 20;
@@ -111,6 +118,18 @@ impl ChatTemplate {
     /// [`TemplateError::Raised`] when the template rejects the dialogue, [`TemplateError::TooMuch`] when it exceeds a
     /// bound, [`TemplateError::Render`] for any other failure inside the template.
     pub fn render(&self, input: &ChatInput<'_>) -> Result<String, TemplateError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("chat-template".into()).stack_size(STACK);
+            let rendering = thread.spawn_scoped(scope, || self.render_here(input));
+            let rendering = rendering.map_err(|error| TemplateError::Render {
+                line: None,
+                reason: format!("no stack of {} MiB for the template: {error}", STACK >> 20),
+            })?;
+            rendering.join().unwrap_or_else(|_| Err(internal()))
+        })
+    }
+
+    fn render_here(&self, input: &ChatInput<'_>) -> Result<String, TemplateError> {
         let name = if self.has_tool_use && input.tools.is_some() { TOOL_USE } else { DEFAULT };
         let mut variables: Vec<(&str, Value)> =
             self.tokens.iter().map(|(name, text)| (name, Value::from(text))).collect();
@@ -178,10 +197,9 @@ impl std::io::Write for Output {
 
 /// Runs template code; its arithmetic is unchecked in places that only odd templates reach.
 fn guarded<T>(call: impl FnOnce() -> Result<T, TemplateError>) -> Result<T, TemplateError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-        Err(TemplateError::Render {
-            line: None,
-            reason: "the template engine failed (internal panic)".to_owned(),
-        })
-    })
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| Err(internal()))
+}
+
+fn internal() -> TemplateError {
+    TemplateError::Render { line: None, reason: "the template engine failed (internal panic)".to_owned() }
 }

@@ -179,6 +179,29 @@ fn runaway_templates_end() {
     assert!(matches!(render(&nested), Err(TemplateError::Syntax { .. })));
 }
 
+/// Lists in lists recurse when they are printed, compared and dropped, on whatever stack the caller has.
+#[test]
+fn deep_values_overflow_no_stack() {
+    let deep = |rounds: usize, then: &str| {
+        let nest = "{% set ns.a = [ns.a] %}{% set ns.b = [ns.b] %}";
+        let source = format!(
+            "{{% set ns = namespace(a=[], b=[]) %}}{{% for j in range({rounds}) %}}\
+             {{% for i in range(9000) %}}{nest}{{% endfor %}}{{% endfor %}}{then}"
+        );
+        std::thread::Builder::new()
+            .stack_size(256 << 10)
+            .spawn(move || render(&source))
+            .unwrap()
+            .join()
+            .unwrap()
+    };
+    let printed = deep(3, "{{ ns.a }}").unwrap();
+    assert_eq!(printed.len(), 2 * (27_000 + 1));
+    assert_eq!(deep(3, "{{ ns.a == ns.b }}{{ ns.a < ns.b }}").unwrap(), "TrueFalse");
+    assert!(deep(3, "{{ ns.a | tojson }}").unwrap_err().to_string().contains("containers inside each other"));
+    assert!(matches!(deep(99, ""), Err(TemplateError::TooMuch { what: "template steps", .. })));
+}
+
 #[test]
 fn long_dialogues_stay_within_the_bounds() {
     let turn =
