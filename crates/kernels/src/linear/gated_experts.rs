@@ -10,6 +10,7 @@ use super::layout::{LANES, LinearLayout};
 use super::multiply::{Routing, SlotInput, Write, multiply_experts};
 use super::ops::{Operands, ProductParams, Weights, broken};
 use super::select::tile_columns;
+use crate::router::sort_slots;
 use crate::{Activations, Catalog, Isa, Kernel, Op, bounds};
 
 /// `out[slot] = act(g) · u`, `g` and `u` being the halves of `x[slot / top_k] · W[ids[slot]]ᵀ + bias[ids[slot]]`.
@@ -122,9 +123,10 @@ fn kernel(invocation: &mut Invocation<'_>) {
 
 /// The slots of each expert, as [`Routing`] takes them; those of none are left out.
 pub(super) fn by_expert(ids: &[u32], experts: usize) -> (Vec<u32>, Vec<u32>) {
-    let mut order: Vec<u32> =
-        (0..ids.len() as u32).filter(|slot| (ids[*slot as usize] as usize) < experts).collect();
-    order.sort_by_key(|slot| ids[*slot as usize]);
-    let below = |expert: usize| order.partition_point(|slot| (ids[*slot as usize] as usize) < expert) as u32;
-    ((0..=experts).map(below).collect(), order)
+    // Those of none come last, as if there were one expert more.
+    let (mut offsets, mut order) = (vec![0; experts + 2], vec![0; ids.len()]);
+    sort_slots(ids, &mut offsets, &mut order);
+    order.truncate(offsets[experts] as usize);
+    offsets.truncate(experts + 1);
+    (offsets, order)
 }

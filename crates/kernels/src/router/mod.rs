@@ -14,3 +14,4 @@ pub use combine::Combine;
 pub(crate) use combine::combine_row;
 pub use select::{Normalise, Router, Scores};
 pub use sort::ExpertSort;
+pub(crate) use sort::sort_slots;

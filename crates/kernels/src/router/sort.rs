@@ -88,10 +88,12 @@ fn kernel(invocation: &mut Invocation<'_>) {
     let Params { slots } = invocation.params();
     let ids = invocation.input::<u32>(0);
     let (mut offsets, mut order) = (invocation.output(1), invocation.output(2));
-    sort(ids.get(..slots as usize).unwrap_or(ids), offsets.row_mut(0), order.row_mut(0));
+    sort_slots(ids.get(..slots as usize).unwrap_or(ids), offsets.row_mut(0), order.row_mut(0));
 }
 
-fn sort(ids: &[u32], offsets: &mut [u32], order: &mut [u32]) {
+/// Counts and places the slots of each expert, of which there is one less than `offsets`; an id beyond them counts as the
+/// last.
+pub(crate) fn sort_slots(ids: &[u32], offsets: &mut [u32], order: &mut [u32]) {
     let last = (offsets.len() - 2) as u32;
     offsets.fill(0);
     // While slots are placed, offsets[e + 1] is where the next slot of expert e goes: it starts at the expert's first
@@ -124,7 +126,7 @@ mod tests {
         for (slots, experts) in [(1, 1), (7, 1), (10, 3), (64, 16), (1000, 128), (5, 60)] {
             let ids: Vec<u32> = (0..slots).map(|_| random.below(experts) as u32).collect();
             let (mut offsets, mut order) = (vec![7; experts + 1], vec![7; slots]);
-            sort(&ids, &mut offsets, &mut order);
+            sort_slots(&ids, &mut offsets, &mut order);
             let mut expected: Vec<u32> = (0..slots as u32).collect();
             expected.sort_by_key(|&slot| ids[slot as usize]);
             assert_eq!(order, expected);
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn an_unknown_expert_counts_as_the_last() {
         let (mut offsets, mut order) = ([0; 3], [0; 3]);
-        sort(&[u32::MAX, 0, 5], &mut offsets, &mut order);
+        sort_slots(&[u32::MAX, 0, 5], &mut offsets, &mut order);
         assert_eq!((offsets, order), ([0, 1, 3], [1, 0, 2]));
     }
 }

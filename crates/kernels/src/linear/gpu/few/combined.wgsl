@@ -123,13 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         // As in `sums.wgsl`: eight neighbouring entries as a tree, then those sums one after the other.
         parts[t] = acc;
         workgroupBarrier();
-        if (t < THREADS / 2u) {
-            let c = t & 3u;
-            let at = (t >> 4u) * 32u + ((t >> 2u) & 3u);
-            let low = (parts[at][c] + parts[at + 4u][c]) + (parts[at + 8u][c] + parts[at + 12u][c]);
-            let high = (parts[at + 16u][c] + parts[at + 20u][c]) + (parts[at + 24u][c] + parts[at + 28u][c]);
-            segments[t] = low + high;
-        }
+        if (t < THREADS / 2u) { segments[t] = eight((t >> 4u) * 32u + ((t >> 2u) & 3u), t & 3u); }
         workgroupBarrier();
         if (writes) {
             for (var i = 0u; i < min(at_once, p.top_k - base); i++) {

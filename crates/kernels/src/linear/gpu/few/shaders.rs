@@ -94,20 +94,22 @@ fn quantised(
 }
 
 /// A product whose results are stored.
-const PRODUCT: [&str; 4] = [
+const PRODUCT: [&str; 5] = [
     "linear/gpu/few/frame.wgsl",
     "linear/gpu/few/share.wgsl",
+    "linear/gpu/few/eight.wgsl",
     "linear/gpu/few/sums.wgsl",
     "linear/gpu/few/store.wgsl",
 ];
 /// Products of experts, one gating the other.
-const EXPERTS: [&str; 4] = [
+const EXPERTS: [&str; 5] = [
     "linear/gpu/few/frame.wgsl",
     "linear/gpu/few/share.wgsl",
+    "linear/gpu/few/eight.wgsl",
     "linear/gpu/few/sums.wgsl",
     "linear/gpu/rowwise/gate.wgsl",
 ];
 /// Products of experts that are added up.
-const CHOICES: [&str; 2] = ["linear/gpu/few/frame.wgsl", "gpu/int8.wgsl"];
+const CHOICES: [&str; 3] = ["linear/gpu/few/frame.wgsl", "linear/gpu/few/eight.wgsl", "gpu/int8.wgsl"];
 /// Codes times int8 rows, and the rows.
 const INT8: [&str; 2] = ["linear/gpu/few/int8_rows.wgsl", "linear/gpu/few/int8.wgsl"];

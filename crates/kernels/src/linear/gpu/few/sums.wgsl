@@ -1,7 +1,7 @@
 // What joins the sums of the threads of a workgroup of 256. A prelude gives SUMS, the sums that a thread has.
 //
-// The order is the same for every SUMS and every device: eight neighbouring entries as a tree, then those sums one after
-// the other.
+// The order is the same for every SUMS and every device: eight neighbouring entries as a tree (`eight.wgsl`), then those
+// sums one after the other.
 
 const PAIR: u32 = min(SUMS, 2u);
 
@@ -17,9 +17,7 @@ fn fold(t: u32, r: u32, acc: ptr<function, array<vec4<f32>, SUMS>>) {
     if (t < 128u * PAIR) {
         let c = t & 3u;
         let at = 256u * (t >> 7u) + ((t >> 4u) & 7u) * 32u + ((t >> 2u) & 3u);
-        let low = (parts[at][c] + parts[at + 4u][c]) + (parts[at + 8u][c] + parts[at + 12u][c]);
-        let high = (parts[at + 16u][c] + parts[at + 20u][c]) + (parts[at + 24u][c] + parts[at + 28u][c]);
-        segments[128u * r + t] = low + high;
+        segments[128u * r + t] = eight(at, c);
     }
     workgroupBarrier();
 }
