@@ -10,7 +10,8 @@
 //! Rows that go out as int8 are quantised by the launch that finishes them, so that decoding has one less to wait for; where
 //! some are tiled, by a launch of its own.
 //!
-//! Stretches and blocks of keys start at fixed positions, so a row's bits depend on the kernel and on nothing beside it.
+//! Stretches and blocks of keys start at fixed positions, so a row's bits depend on the kernel and on nothing beside it. Which
+//! kernel that is depends on the longest context that the launch has room for.
 
 use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice};
 use bytemuck::{Pod, Zeroable};
@@ -23,19 +24,21 @@ use crate::{Activations, Catalog, Op, bounds};
 
 /// Positions of a split.
 const SPLIT: usize = 128;
-/// Positions of a split of the kernel with cooperative matrices.
-const MATRIX_SPLIT: usize = 256;
+/// Splits of a row up to which they take no matrix units: those begin later, and do more at once.
+const FEW_SPLITS: usize = 16;
 /// Query heads of a workgroup of the split kernel, at most.
 const SPLIT_HEADS: usize = 8;
 /// Queries of a tile.
 const TILE: usize = 64;
 /// Columns of a head that the tiled kernel has room for.
 const TILED_HEAD_DIM: usize = 256;
-/// Bytes of workgroup memory of the kernels with cooperative matrices: what the split one takes when a head has 128
-/// columns, and the tiled one takes a little less.
+/// Bytes of workgroup memory of the kernels with cooperative matrices at most: what the split one takes when a head has 128
+/// columns.
 const MATRIX_MEMORY: u32 = 47_696;
 /// Up to so many rows are split whatever their sequences: re-reading keys for each costs less than an idle device.
 const FEW_ROWS: usize = 16;
+/// Workgroups of the split kernel that a large device has at work at once.
+const AT_WORK: usize = 256;
 /// What offsets into scratch memory are multiples of.
 const ALIGNMENT: usize = 256;
 /// Bytes of partial results at most, unless one row needs more; more rows take turns.
@@ -58,8 +61,8 @@ struct Plan {
     kernels: Kernels,
     /// Rows that may be split; in a mixed launch sequences, each of which has one such row at most.
     slots: usize,
-    /// Positions of a split.
-    split: usize,
+    /// Splits go through matrix units.
+    matrix: bool,
     /// Splits of a row, at most.
     splits: usize,
     /// Slots of one pair of launches.
@@ -91,9 +94,8 @@ impl Plan {
             Kernels::Mixed
         };
         let capacity = op.blocks_per_seq.saturating_mul(op.block_size);
-        let split = if on_matrices(op, limits) { MATRIX_SPLIT } else { SPLIT };
-        let whole = capacity.div_ceil(split).max(1);
-        let splits = op.window.map_or(whole, |window| whole.min((window - 1).div_ceil(split) + 1));
+        let whole = capacity.div_ceil(SPLIT).max(1);
+        let splits = op.window.map_or(whole, |window| whole.min((window - 1).div_ceil(SPLIT) + 1));
         let slots = match kernels {
             Kernels::Split => rows,
             Kernels::Tiled => 0,
@@ -104,11 +106,13 @@ impl Plan {
             _ => MOST_SCRATCH / (partial_elements(op, splits).saturating_mul(4)).max(1),
         };
         let most = limits.max_groups[1].min(limits.max_groups[2]) as usize;
-        let shares = group.div_ceil(SPLIT_HEADS).max(1);
+        let matrix = on_matrices(op, limits) && splits > FEW_SPLITS;
+        let taken = if matrix { SPLIT_HEADS } else { heads_taken(group, splits * slots * op.kv_heads) };
+        let shares = group.div_ceil(taken).max(1);
         Self {
             kernels,
             slots,
-            split,
+            matrix,
             splits,
             slots_at_once: at_once.min(most).clamp(1, slots.max(1)),
             heads_taken: group.div_ceil(shares),
@@ -228,7 +232,7 @@ pub(super) fn launches(
         splits: small(plan.splits),
         heads_taken: small(plan.heads_taken),
         sums_at: 0,
-        split: small(plan.split),
+        split: small(SPLIT),
         lanes: 0,
         terms: 0,
     };
@@ -271,7 +275,7 @@ pub(super) fn launches(
         params.first = small(first);
         params.sums_at = small((2 * slots * op.heads * plan.splits).next_multiple_of(4));
         let groups = [plan.splits, op.kv_heads * shares, slots];
-        let name = split_name(op, plan.heads_taken, limits);
+        let name = split_name(op, &plan);
         if plan.splits == 1 {
             let (name, bindings) = (name + suffix, bindings(&inputs, &finished));
             launches.push(launch(catalog, &name, bindings, &params, groups)?);
@@ -292,6 +296,13 @@ pub(super) fn launches(
         launches.extend(quantise.gpu(catalog, limits, None)?);
     }
     Ok(launches)
+}
+
+/// Query heads of a workgroup, of the `group` that share a key head: the fewer the quicker, while the workgroups of `heads`
+/// key heads leave room on the device.
+fn heads_taken(group: usize, heads: usize) -> usize {
+    let fits = |taken: &usize| heads * group.div_ceil(*taken) <= AT_WORK;
+    [2, 4].into_iter().find(fits).unwrap_or(SPLIT_HEADS)
 }
 
 /// Sequences that the block tables have room for.
@@ -316,11 +327,11 @@ fn width(head_dim: usize) -> &'static str {
     }
 }
 
-fn split_name(op: &Attention, heads: usize, limits: &GpuLimits) -> String {
-    if on_matrices(op, limits) {
+fn split_name(op: &Attention, plan: &Plan) -> String {
+    if plan.matrix {
         return format!("attention_split_matrix_{}", width(op.head_dim));
     }
-    let heads = heads.next_power_of_two().max(2);
+    let heads = plan.heads_taken.next_power_of_two().max(2);
     format!("attention_split_{}_{}_{heads}", kv_name(op), width(op.head_dim))
 }
 
@@ -404,18 +415,23 @@ mod tests {
 
     #[test]
     fn splits_follow_the_capacity_and_the_window() {
+        let splits = |capacity, window| {
+            let op = Attention { window, ..op(1, capacity) };
+            Plan::new(&op, 1, &LIMITS).splits
+        };
+        let capacities = [0, 16, SPLIT, SPLIT + 16, 16_384];
+        assert_eq!(capacities.map(|n| splits(n, None)), [1, 1, 1, 2, 16_384 / SPLIT]);
+        // A window of one key has no border in it; one of two may.
+        assert_eq!([1, 2, SPLIT + 1, SPLIT + 2].map(|w| splits(16_384, Some(w))), [1, 2, 2, 3]);
+        assert_eq!(splits(2 * SPLIT, Some(1_000_000)), 2);
+    }
+
+    #[test]
+    fn many_splits_take_matrix_units() {
         let plain = GpuLimits { cooperative_matrix: false, ..LIMITS };
-        for (split, limits) in [(SPLIT, &plain), (MATRIX_SPLIT, &LIMITS)] {
-            let splits = |capacity, window| {
-                let op = Attention { window, ..op(1, capacity) };
-                Plan::new(&op, 1, limits).splits
-            };
-            let capacities = [0, 16, split, split + 16, 16_384];
-            assert_eq!(capacities.map(|n| splits(n, None)), [1, 1, 1, 2, 16_384 / split]);
-            // A window of one key has no border in it; one of two may.
-            assert_eq!([1, 2, split + 1, split + 2].map(|w| splits(16_384, Some(w))), [1, 2, 2, 3]);
-            assert_eq!(splits(2 * split, Some(1_000_000)), 2);
-        }
+        let matrix = |capacity, limits| Plan::new(&op(1, capacity), 1, limits).matrix;
+        assert_eq!([128, 2048, 2064, 16_384].map(|n| matrix(n, &LIMITS)), [false, false, true, true]);
+        assert!(!matrix(16_384, &plain));
     }
 
     #[test]
@@ -423,7 +439,7 @@ mod tests {
         let plan = |rows, capacity| Plan::new(&op(rows, capacity), rows, &LIMITS);
         assert_eq!(plan(64, 128).scratch(&op(64, 128)), 0);
         assert_eq!(Plan::new(&op(512, 4096), 1, &LIMITS).scratch(&op(512, 4096)), 0);
-        assert_eq!(plan(1, 4096).scratch(&op(1, 4096)), 28 * 16 * 130 * 4 + 16);
+        assert_eq!(plan(1, 4096).scratch(&op(1, 4096)), 28 * 32 * 130 * 4 + 16);
         let many = plan(256, 131_072);
         assert!(many.slots_at_once < 256 && many.scratch(&op(256, 131_072)) <= MOST_SCRATCH + 16);
         // Even when one row takes more than that.
@@ -462,10 +478,14 @@ mod tests {
                     if limits.cooperative_matrix && cfg!(target_vendor = "apple") {
                         continue;
                     }
-                    let mut names: Vec<_> = (1..=SPLIT_HEADS).map(|n| split_name(&op, n, limits)).collect();
+                    let some = Plan::new(&op, 1, limits);
+                    let few = |heads_taken| Plan { matrix: false, heads_taken, ..some };
+                    let mut names: Vec<_> =
+                        (1..=SPLIT_HEADS).map(|taken| split_name(&op, &few(taken))).collect();
                     if Attention::quantises(head_dim, 32) {
                         names.extend(names.clone().into_iter().map(|name| name + "_int8"));
                     }
+                    names.push(split_name(&op, &some));
                     if head_dim <= TILED_HEAD_DIM {
                         names.push(tiled_name(&op, limits));
                     }

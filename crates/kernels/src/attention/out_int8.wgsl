@@ -22,16 +22,16 @@ fn put_row(row: u32, head: u32, d: u32, at: u32, live: bool, y: vec4<f32>) {
         workgroupBarrier();
         let peak = peak_of(at, p.lanes);
         let codes = codes_of(rest, peak);
-        put_total(at, codes);
+        put_total(at, codes.word);
         workgroupBarrier();
         if (live) {
             let to = (row * p.terms + term) * row_cells + cell;
-            codes_out[to] = pack4xI8(codes);
+            codes_out[to] = codes.word;
             if (cell % p.lanes == 0u) {
                 scales_out[to / p.lanes] = scale_of(peak);
                 sums_out[to / p.lanes] = total_of(at, p.lanes);
             }
         }
-        rest -= bitcast<f32>(scale_of(peak)) * vec4<f32>(codes);
+        rest -= bitcast<f32>(scale_of(peak)) * codes.values;
     }
 }

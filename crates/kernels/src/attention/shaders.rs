@@ -70,14 +70,8 @@ pub(crate) fn sources() -> Vec<Source> {
         };
         let inputs = ["attention/sight.wgsl", "attention/paged.wgsl"];
         sources.push(matrix("tiled", &[inputs[0], inputs[1], "attention/tiled_matrix.wgsl"]));
-        for to in [F32, IN_SCORES] {
-            let mut split = matrix(
-                "split",
-                &to.parts(&[inputs[0], inputs[1], "attention/slot.wgsl"], "attention/split_matrix.wgsl"),
-            );
-            split.name.push_str(to.suffix);
-            sources.push(split);
-        }
+        let inputs = [inputs[0], inputs[1], "attention/slot.wgsl"];
+        sources.push(matrix("split", &F32.parts(&inputs, "attention/split_matrix.wgsl")));
     }
     sources
 }
@@ -92,10 +86,6 @@ struct To {
 const F32: To = To { suffix: "", parts: &["attention/out_f32.wgsl"] };
 const INT8: To =
     To { suffix: "_int8", parts: &["gpu/int8.wgsl", "gpu/int8_groups.wgsl", "attention/out_int8.wgsl"] };
-const IN_SCORES: To = To {
-    suffix: "_int8",
-    parts: &["gpu/int8.wgsl", "attention/groups_in_scores.wgsl", "attention/out_int8.wgsl"],
-};
 
 impl To {
     /// The parts of a kernel, whose `main` comes last.

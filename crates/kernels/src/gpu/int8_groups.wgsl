@@ -19,8 +19,8 @@ fn peak_of(at: u32, lanes: u32) -> u32 {
     return max(max(largest.x, largest.y), max(largest.z, largest.w));
 }
 
-fn put_total(at: u32, codes: vec4<i32>) {
-    group_totals[at / 4u][at % 4u] = codes.x + codes.y + codes.z + codes.w;
+fn put_total(at: u32, word: u32) {
+    group_totals[at / 4u][at % 4u] = total_of_four(word);
 }
 
 // The sum of the codes of the group that `at` is part of.

@@ -1,4 +1,4 @@
-// The sum of one value of each of 256 threads, in an order that no subgroup takes part in: sixteen columns of every
+// The sum of one value of each of the first 256 threads, in an order that no subgroup takes part in: sixteen columns of every
 // sixteenth thread, then the columns, pair by pair.
 
 var<workgroup> sum_parts: array<f32, 256>;
@@ -6,7 +6,7 @@ var<workgroup> sum_columns: array<vec4<f32>, 4>;
 
 // Called at most once, by all threads. Has barriers: what was written to workgroup memory before is visible after it.
 fn workgroup_sum(local: u32, value: f32) -> f32 {
-    sum_parts[local] = value;
+    if (local < 256u) { sum_parts[local] = value; }
     workgroupBarrier();
     if (local < 16u) {
         var sum = vec4<f32>(0.0);

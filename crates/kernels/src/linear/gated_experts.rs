@@ -10,7 +10,7 @@ use super::layout::{LANES, LinearLayout};
 use super::multiply::{Routing, SlotInput, Write, multiply_experts};
 use super::ops::{Operands, ProductParams, Weights, broken};
 use super::select::tile_columns;
-use crate::router::sort_slots;
+use crate::router::{Normalise, Router, Scores, choose, sort_slots};
 use crate::{Activations, Catalog, Isa, Kernel, Op, bounds};
 
 /// `out[slot] = act(g) · u`, `g` and `u` being the halves of `x[slot / top_k] · W[ids[slot]]ᵀ + bias[ids[slot]]`.
@@ -23,8 +23,8 @@ pub struct GatedExperts {
     pub x: Activations,
     /// `[experts, 2 · width, inp]`: the gate's rows, then those of up.
     pub weights: Weights,
-    /// u32 `[slots]`: the expert of each slot.
-    pub ids: Slice,
+    /// The expert of each slot.
+    pub experts: SlotExperts,
     /// Slots that read one row.
     pub top_k: usize,
     /// f32 `[slots, width]`.
@@ -35,11 +35,37 @@ pub struct GatedExperts {
     pub activation: GateActivation,
 }
 
+/// The expert of each slot.
+#[derive(Clone, Debug)]
+pub enum SlotExperts {
+    /// u32 `[slots]`.
+    Given(Slice),
+    /// Those that this router chooses: the launch does it, and leaves its ids and weights. See [`SlotExperts::chooses`].
+    Chosen(Router),
+}
+
+impl SlotExperts {
+    /// Whether a GPU's launch can choose from so many experts.
+    pub fn chooses(experts: usize, limits: &GpuLimits) -> bool {
+        product::chooses(experts, limits)
+    }
+
+    /// u32 `[slots]`.
+    pub(super) fn ids(&self) -> &Slice {
+        match self {
+            Self::Given(ids) | Self::Chosen(Router { ids, .. }) => ids,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
 struct Params {
     product: ProductParams,
     gelu: u32,
+    /// 1: experts are chosen.
+    chosen: u32,
+    sum_to_one: u32,
 }
 
 static KERNEL: Kernel = Kernel { name: "gated_experts", cpu: kernel };
@@ -63,7 +89,22 @@ impl GatedExperts {
             format!("gate and up have {} rows together, not a multiple of {}", layout.out(), 2 * LANES)
         })?;
         bounds::rule("gated_experts", self.top_k > 0, || "a row needs at least one expert".into())?;
-        bounds::holds::<u32>("gated_experts", "ids", &self.ids, &[slots])?;
+        bounds::holds::<u32>("gated_experts", "ids", self.experts.ids(), &[slots])?;
+        if let SlotExperts::Chosen(router) = &self.experts {
+            router.check()?;
+            let Scores::Softmax = router.scores;
+            let same = (router.rows * router.top_k, router.experts, router.top_k);
+            bounds::rule("gated_experts", same == (slots, layout.experts(), self.top_k), || {
+                format!(
+                    "the router chooses {} of {} for {} rows; there are {slots} slots, {} a row, and {} experts",
+                    router.top_k,
+                    router.experts,
+                    router.rows,
+                    self.top_k,
+                    layout.experts()
+                )
+            })?;
+        }
         bounds::holds::<f32>("gated_experts", "out", &self.out, &[slots, self.width()])?;
         self.weights.bind("gated_experts", &self.x, slots.div_ceil(self.top_k))
     }
@@ -73,13 +114,33 @@ impl Op for GatedExperts {
     fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
         let (layout, slots) = (&self.weights.layout, self.slots);
         let mut bindings = self.check()?;
-        bindings.push(Binding::read(self.ids.clone()));
-        let tiling = Tiling::by_cols(slots, self.width(), tile_columns(layout, slots, catalog.workers()));
-        bindings.push(Binding::write(self.out.clone(), tiling));
+        // A router has one piece: it chooses once.
+        let cols = match &self.experts {
+            SlotExperts::Given(_) => tile_columns(layout, slots, catalog.workers()),
+            SlotExperts::Chosen(_) => self.width(),
+        };
+        let tiling = Tiling::by_cols(slots, self.width(), cols);
+        let mut sum_to_one = 0;
+        match &self.experts {
+            SlotExperts::Given(ids) => {
+                bindings.push(Binding::read(ids.clone()));
+                bindings.push(Binding::write(self.out.clone(), tiling));
+            }
+            SlotExperts::Chosen(router) => {
+                let whole = Tiling::by_cols(router.rows, self.top_k, self.top_k);
+                bindings.push(Binding::write(router.ids.clone(), whole));
+                bindings.push(Binding::write(self.out.clone(), tiling));
+                bindings.push(Binding::read(router.logits.clone()));
+                bindings.push(Binding::write(router.weights.clone(), whole));
+                sum_to_one = u32::from(router.normalise == Normalise::SumToOne);
+            }
+        }
         let product = ProductParams::new(&self.weights, &self.x, slots, Write::Store);
         let params = Params {
             product: product.of_tokens(self.top_k),
             gelu: u32::from(self.activation == GateActivation::GeluTanh),
+            chosen: u32::from(matches!(self.experts, SlotExperts::Chosen(_))),
+            sum_to_one,
         };
         Ok(Dispatch {
             pipeline: catalog.pipeline(&KERNEL)?,
@@ -92,15 +153,26 @@ impl Op for GatedExperts {
     /// One launch.
     fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
         self.check()?;
+        let experts = self.weights.layout.experts();
+        let chooses = matches!(self.experts, SlotExperts::Given(_)) || SlotExperts::chooses(experts, limits);
+        bounds::rule("gated_experts", chooses, || {
+            format!("no launch chooses from {experts} experts; record a router before it")
+        })?;
         product::gated_experts(self, catalog, limits)
     }
 }
 
 fn kernel(invocation: &mut Invocation<'_>) {
-    let Params { product, gelu } = invocation.params();
+    let Params { product, gelu, chosen, sum_to_one } = invocation.params();
     let Operands { matrix, x, epilogue, next } = Operands::read(invocation, &product);
     let slots = product.rows();
-    let ids = invocation.input::<u32>(next).get(..slots).unwrap_or_default();
+    let made;
+    let ids = if chosen == 1 {
+        made = choose_experts(invocation, next, matrix.layout().experts(), sum_to_one == 1);
+        &made
+    } else {
+        invocation.input::<u32>(next).get(..slots).unwrap_or_default()
+    };
     let (offsets, order) = by_expert(ids, matrix.layout().experts());
     let routing =
         Routing { offsets: &offsets, order: &order, input: SlotInput::Token { top_k: product.top_k() } };
@@ -119,6 +191,25 @@ fn kernel(invocation: &mut Invocation<'_>) {
         let row = slot as usize * cols..(slot as usize + 1) * cols;
         gate_row(Isa::detect(), activation, &gate[row.clone()], &up[row], out.row_mut(slot as usize));
     }
+}
+
+/// What the router chooses, which goes out, too. Its ids are binding `first`, its logits and weights the last two.
+fn choose_experts(
+    invocation: &mut Invocation<'_>,
+    first: usize,
+    experts: usize,
+    sum_to_one: bool,
+) -> Vec<u32> {
+    let normalise = if sum_to_one { Normalise::SumToOne } else { Normalise::Keep };
+    let mut ids = invocation.output::<u32>(first);
+    let logits = invocation.input::<f32>(first + 2);
+    let mut weights = invocation.output::<f32>(first + 3);
+    let mut made = Vec::with_capacity(ids.rows() * ids.cols());
+    for (row, logits) in (0..ids.rows()).zip(logits.chunks_exact(experts.max(1))) {
+        choose(Isa::detect(), logits, normalise, ids.row_mut(row), weights.row_mut(row));
+        made.extend_from_slice(ids.row(row));
+    }
+    made
 }
 
 /// The slots of each expert, as [`Routing`] takes them; those of none are left out.

@@ -28,6 +28,16 @@ impl Int8Params {
         }
     }
 
+    /// Those of rows of so many terms.
+    pub(crate) fn of(group: usize, terms: usize) -> Self {
+        Self { group: group as u32, terms: terms as u32 }
+    }
+
+    /// Columns that share a scale.
+    pub(crate) fn group(self) -> usize {
+        self.group as usize
+    }
+
     /// Those of rows of one term.
     pub(crate) fn one_term(out: &QuantisedRows) -> Self {
         Self { group: out.group as u32, terms: 1 }
@@ -65,10 +75,19 @@ pub(crate) struct Int8Tiles<'a> {
 impl<'a> Int8Tiles<'a> {
     /// Takes the three outputs from binding `first` on, which [`Int8Params::bind`] made.
     pub(crate) fn take(invocation: &mut Invocation<'a>, first: usize, params: Int8Params) -> Self {
+        let [codes, scales, sums] = [first, first + 1, first + 2];
+        Self::over((invocation.output(codes), invocation.output(scales), invocation.output(sums)), params)
+    }
+
+    /// Codes, scales and sums of its own.
+    pub(crate) fn over(
+        (codes, scales, sums): (Tile<'a, i8>, Tile<'a, f32>, Tile<'a, i32>),
+        params: Int8Params,
+    ) -> Self {
         Self {
-            codes: invocation.output(first),
-            scales: invocation.output(first + 1),
-            sums: invocation.output(first + 2),
+            codes,
+            scales,
+            sums,
             group: params.group as usize,
             terms: params.terms.max(1) as usize,
             left_over: Vec::new(),

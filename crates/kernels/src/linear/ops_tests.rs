@@ -255,7 +255,7 @@ fn halves_of_a_layer_of_experts_are_the_operations_in_them() {
     let halves = GatedExperts {
         x: rows_in,
         weights: gate_up,
-        ids: ids.clone(),
+        experts: SlotExperts::Given(ids.clone()),
         top_k,
         out: first.clone(),
         slots,

@@ -1,3 +1,3 @@
 // A norm that is quantised goes out as nothing else.
 
-fn keep(at: u32, y: vec4<f32>) {}
+fn keep(row: u32, cell: u32, y: vec4<f32>) {}

@@ -222,12 +222,17 @@ fn kernel(invocation: &mut Invocation<'_>) {
                 Some(out) => out.row_mut(row),
                 None => &mut held[..],
             };
-            simd::run(isa, Row { x, weight, eps, out: normed });
+            normalise_row(isa, x, weight, eps, normed);
             if let Some(out) = &mut quantised {
                 out.write(row, normed);
             }
         }
     });
+}
+
+/// One row: `out = x / √(mean(x²) + eps) · weight`.
+pub(crate) fn normalise_row(isa: Isa, x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    simd::run(isa, Row { x, weight, eps, out });
 }
 
 /// One row.

@@ -1,4 +1,4 @@
-// What the norms of whole rows share: a workgroup of 256 has a row, and a thread keeps HELD vectors of it in registers.
+// What the norms of whole rows share: a workgroup of 256 has a row.
 
 const THREADS: u32 = 256u;
 struct Params {
@@ -11,10 +11,7 @@ struct Params {
     top_k: u32,
 }
 var<immediate> p: Params;
-@group(0) @binding(1) var<storage, read> weight: array<vec4<f32>>;
 
-fn load_weights(local: u32) -> array<vec4<f32>, HELD> {
-    var weights: array<vec4<f32>, HELD>;
-    for (var i = 0u; i < HELD; i++) { weights[i] = weight[min(i * THREADS + local, p.cells - 1u)]; }
-    return weights;
-}
+fn cells() -> u32 { return p.cells; }
+fn lanes() -> u32 { return p.lanes; }
+fn eps() -> f32 { return p.eps; }

@@ -16,7 +16,7 @@ pub(crate) fn sources() -> Vec<Source> {
             From::Combined => "rms_norm/rows_combined.wgsl",
         };
         for to in [To::F32, To::Int8, To::Int8x2, To::Both] {
-            let mut parts = vec![common[0], common[1], "rms_norm/row.wgsl", rows];
+            let mut parts = vec![common[0], common[1], "rms_norm/row.wgsl", "rms_norm/weights.wgsl", rows];
             let keep = match to {
                 To::Both => "rms_norm/keep_f32.wgsl",
                 _ => "rms_norm/keep_nothing.wgsl",
@@ -27,6 +27,8 @@ pub(crate) fn sources() -> Vec<Source> {
                     "gpu/int8.wgsl",
                     "gpu/int8_groups.wgsl",
                     keep,
+                    "rms_norm/squares_256.wgsl",
+                    "rms_norm/int8_row.wgsl",
                     "rms_norm/rms_norm_int8.wgsl",
                 ]),
             }
@@ -39,7 +41,8 @@ pub(crate) fn sources() -> Vec<Source> {
             };
             for held in HELD {
                 let prelude = format!(
-                    "const HELD: u32 = {held}u; const TERMS: u32 = {terms}u; const FIRST: u32 = {first}u;"
+                    "const HELD: u32 = {held}u; const TERMS: u32 = {terms}u; const X: u32 = 0u; const WEIGHT: u32 = 1u; \
+                     const FIRST: u32 = {first}u;"
                 );
                 sources.push(Source::new(name(from, to, held), prelude, &parts));
             }

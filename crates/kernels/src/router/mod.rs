@@ -12,6 +12,7 @@ mod sort;
 
 pub use combine::Combine;
 pub(crate) use combine::combine_row;
+pub(crate) use select::choose;
 pub use select::{Normalise, Router, Scores};
 pub use sort::ExpertSort;
 pub(crate) use sort::sort_slots;

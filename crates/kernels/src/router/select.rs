@@ -69,7 +69,7 @@ struct GpuParams {
 const GPU: [(&str, usize); 3] = [("router_128", 128), ("router_512", 512), ("router_2048", 2048)];
 
 impl Router {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let Self { rows, experts, top_k, .. } = *self;
         bounds::holds::<f32>("router", "logits", &self.logits, &[rows, experts])?;
         bounds::holds::<u32>("router", "ids", &self.ids, &[rows, top_k])?;
@@ -147,7 +147,7 @@ thread_local! {
 }
 
 /// One row: `ids` and `weights` are as long as the number of experts to choose.
-fn choose(isa: Isa, logits: &[f32], normalise: Normalise, ids: &mut [u32], weights: &mut [f32]) {
+pub(crate) fn choose(isa: Isa, logits: &[f32], normalise: Normalise, ids: &mut [u32], weights: &mut [f32]) {
     SCORES.with_borrow_mut(|scores| {
         scores.clear();
         scores.resize(logits.len(), 0.0);

@@ -6,8 +6,8 @@ pub(crate) fn sources() -> Vec<Source> {
     let choose = |capacity: u32, threads: u32| {
         Source::new(
             format!("router_{capacity}"),
-            format!("const CAPACITY = {capacity}u;\nconst THREADS = {threads}u;\n"),
-            &["sampling/exponential.wgsl", "router/choose.wgsl"],
+            format!("const CAPACITY = {capacity}u;\nconst THREADS = {threads}u;\nconst LOGITS = 0u;\n"),
+            &["sampling/exponential.wgsl", "router/choose_row.wgsl", "router/choose.wgsl"],
         )
     };
     vec![

@@ -88,19 +88,28 @@ impl Attention {
         &self.norm
     }
 
+    /// Whether it normalises such rows itself.
+    pub(crate) fn normalises(&self, recorder: &Recorder<'_>, rows: usize) -> bool {
+        self.qkv.normalises(recorder, rows)
+    }
+
     /// The activations that it takes.
     pub(crate) fn input(&self) -> Input {
         self.qkv.input()
     }
 
-    /// `x += o(attention(normed))`, and the rows' keys and values go to the cache.
+    /// `x += o(attention(norm(x)))`, and the rows' keys and values go to the cache.
     pub(crate) fn encode(&self, recorder: &mut Recorder<'_>, step: &AttentionStep<'_>) -> Result<()> {
         let AttentionStep { config, batch, kv, layer, rope_table, normed, x } = *step;
         let ModelConfig { hidden_size, heads, kv_heads, head_dim, .. } = *config;
         let rows = batch.rows;
         let cache = &kv.layers[layer];
 
-        let qkv = self.qkv.encode(recorder, normed, rows, hidden_size)?; // [rows, (heads + 2 kv_heads) · head_dim]
+        // [rows, (heads + 2 kv_heads) · head_dim]
+        let qkv = match normed {
+            Some(normed) => self.qkv.encode(recorder, normed, rows, hidden_size)?,
+            None => self.qkv.encode_normed(recorder, &self.norm, x, (rows, hidden_size))?,
+        };
         let [q, k, v] = qkv.try_into().unwrap_or_else(|_| unreachable!("three parts were loaded"));
 
         let turned = recorder.transient("q", rows * heads * head_dim * 4)?; // [rows, heads · head_dim]
@@ -166,8 +175,8 @@ pub(crate) struct AttentionStep<'a> {
     pub(crate) layer: usize,
     /// Cosines and sines of the rows' positions.
     pub(crate) rope_table: &'a Slice,
-    /// What [`Attention::norm`] made of `x`, as [`Attention::input`] says. [rows, hidden]
-    pub(crate) normed: &'a Activations,
+    /// What [`Attention::norm`] made of `x`, as [`Attention::input`] says; `None` where it does that itself. [rows, hidden]
+    pub(crate) normed: Option<&'a Activations>,
     /// The residual stream, f32 [rows, hidden].
     pub(crate) x: &'a Slice,
 }

@@ -46,14 +46,17 @@ pub(crate) enum FeedForward {
 struct Rooms(Vec<(Input, Activations)>);
 
 impl Rooms {
-    /// The norm that `layer` begins with, and room for what it makes.
+    /// The norm that `layer` begins with, and room for what it makes; `None` where it does that itself.
     fn next_norm<'a>(
         &mut self,
         recorder: &mut Recorder<'_>,
         layer: &'a DecoderLayer,
         rows: usize,
         hidden: usize,
-    ) -> Result<NextNorm<'a>> {
+    ) -> Result<Option<NextNorm<'a>>> {
+        if layer.attention.normalises(recorder, rows) {
+            return Ok(None);
+        }
         let input = layer.attention.input();
         let known = self.0.iter().find(|(kind, _)| *kind == input).map(|(_, room)| room.clone());
         let out = match known {
@@ -64,7 +67,7 @@ impl Rooms {
                 room
             }
         };
-        Ok(NextNorm { norm: layer.attention.norm(), out })
+        Ok(Some(NextNorm { norm: layer.attention.norm(), out }))
     }
 }
 
@@ -133,22 +136,21 @@ impl Decoder {
         })?;
 
         let mut rooms = Rooms::default();
-        let mut next = None;
+        // A layer begins with rows that the one before it has normalised, unless it does that itself.
+        let mut next = match self.layers.first() {
+            Some(first) => rooms.next_norm(recorder, first, rows, hidden)?,
+            None => None,
+        };
+        if let Some(first) = &next {
+            first.encode(recorder, NormInput::Given(x.clone()), rows)?;
+        }
         for (index, layer) in self.layers.iter().enumerate() {
-            // A layer begins with rows that the one before it has normalised.
-            let normed = match next {
-                Some(NextNorm { out, .. }) => out,
-                None => {
-                    let first = rooms.next_norm(recorder, layer, rows, hidden)?;
-                    first.encode(recorder, NormInput::Given(x.clone()), rows)?;
-                    first.out
-                }
-            };
+            let normed = next.map(|norm| norm.out);
             next = match self.layers.get(index + 1) {
-                Some(layer) => Some(rooms.next_norm(recorder, layer, rows, hidden)?),
+                Some(layer) => rooms.next_norm(recorder, layer, rows, hidden)?,
                 None => None,
             };
-            let (rope_table, normed) = (&rope_table, &normed);
+            let (rope_table, normed) = (&rope_table, normed.as_ref());
             let step = AttentionStep { config, batch, kv, layer: index, rope_table, normed, x: &x };
             recorder.scoped(|recorder| layer.attention.encode(recorder, &step))?;
             recorder.scoped(|recorder| match &layer.feed_forward {
@@ -159,16 +161,22 @@ impl Decoder {
         }
 
         let wanted = batch.wanted;
-        let last = recorder.transient("last_hidden", wanted * hidden * 4)?; // [wanted, hidden]
         let logits = recorder.transient("logits", wanted * config.vocab_size * 4)?; // [wanted, vocabulary]
         if wanted > 0 {
-            recorder.record(&GatherRows {
-                x,
-                indices: batch.logit_rows.clone(),
-                out: last.clone(),
-                n: wanted,
-                dim: hidden,
-            })?;
+            // Of a single row there is nothing to choose.
+            let last = if (rows, wanted) == (1, 1) {
+                x
+            } else {
+                let last = recorder.transient("last_hidden", wanted * hidden * 4)?; // [wanted, hidden]
+                recorder.record(&GatherRows {
+                    x,
+                    indices: batch.logit_rows.clone(),
+                    out: last.clone(),
+                    n: wanted,
+                    dim: hidden,
+                })?;
+                last
+            };
             let normed = self.norm.encode(recorder, &last, wanted, self.lm_head.input())?;
             self.lm_head.encode(recorder, &normed, wanted, &logits, Write::Store)?;
         }

@@ -1,13 +1,14 @@
 //! Linear layers: quantisation is their property, not the network's.
 
 use bessemer_hal::Slice;
-use bessemer_kernels::linear::{Linear as LinearOp, Quantise, Write};
+use bessemer_kernels::linear::{Linear as LinearOp, NormedForm, NormedLinear, Quantise, Write};
 use bessemer_kernels::{Activations, QuantisedRows, View};
 use bessemer_runtime::Recorder;
 
-use crate::Result;
+use crate::layers::norm::Norm;
 use crate::loader::{Loader, Matrix};
 use crate::precision::{Precision, Terms};
+use crate::{ModelError, Result};
 
 /// The activations that a layer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +99,34 @@ impl Linear {
         })?;
         Ok(())
     }
+
+    /// Whether it can normalise such rows itself, in the launch of the product. It takes int8 then, or f32.
+    pub(crate) fn normalises(&self, recorder: &Recorder<'_>, rows: usize) -> bool {
+        let limits = recorder.runtime().catalog().gpu();
+        limits.is_some_and(|limits| NormedLinear::takes(&self.matrix.layout, rows, limits))
+    }
+
+    /// `y = norm(x) Wᵀ + b` of one row, for a layer that [`Linear::normalises`]. One that takes f32 leaves the row as
+    /// `int8` beside it.
+    pub(crate) fn encode_normed(
+        &self,
+        recorder: &mut Recorder<'_>,
+        (norm, x): (&Norm, &Slice),
+        y: &Slice,
+        int8: Option<QuantisedRows>,
+    ) -> Result<()> {
+        let form = match (self.input, int8) {
+            (Input::Int8 { terms: Terms::One, .. }, _) => NormedForm::Int8,
+            (Input::Int8 { terms: Terms::Two, .. }, _) => NormedForm::Int8x2,
+            (Input::F32, Some(int8)) => NormedForm::F32(int8),
+            (Input::F32, None) => {
+                return Err(ModelError::Batch("a normed f32 row needs a reader of int8".into()));
+            }
+        };
+        let weights = self.matrix.weights(self.bias.clone());
+        let (x, norm, eps) = (x.clone(), norm.weight.clone(), norm.eps);
+        Ok(recorder.record(&NormedLinear { x, norm, eps, form, weights, out: y.clone() })?)
+    }
 }
 
 /// What a matrix takes: f32 unless it is quantised.
@@ -181,6 +210,35 @@ impl Fused {
         }
     }
 
+    /// Whether it can normalise such rows itself, in the launch of the product.
+    pub(crate) fn normalises(&self, recorder: &Recorder<'_>, rows: usize) -> bool {
+        match self {
+            Self::One { linear, .. } => linear.input() != Input::F32 && linear.normalises(recorder, rows),
+            Self::Each(_) => false,
+        }
+    }
+
+    /// Computes all parts of `x` normalised; a view of each, in order.
+    pub(crate) fn encode_normed(
+        &self,
+        recorder: &mut Recorder<'_>,
+        norm: &Norm,
+        x: &Slice,
+        (rows, inp): (usize, usize),
+    ) -> Result<Vec<View>> {
+        match self {
+            Self::One { linear, outs } if self.normalises(recorder, rows) => {
+                let (y, views) = side_by_side(recorder, outs, rows)?;
+                linear.encode_normed(recorder, (norm, x), &y, None)?;
+                Ok(views)
+            }
+            _ => {
+                let normed = norm.encode(recorder, x, rows, self.input())?; // [rows, inp]
+                self.encode(recorder, &normed, rows, inp)
+            }
+        }
+    }
+
     /// Computes all parts; a view of each, in order.
     pub(crate) fn encode(
         &self,
@@ -191,17 +249,9 @@ impl Fused {
     ) -> Result<Vec<View>> {
         match self {
             Self::One { linear, outs } => {
-                let stride: usize = outs.iter().sum();
-                let y = recorder.transient("fused_linear", rows * stride * 4)?;
+                let (y, views) = side_by_side(recorder, outs, rows)?;
                 linear.encode(recorder, x, rows, &y, Write::Store)?;
-                let mut offset = 0;
-                Ok(outs
-                    .iter()
-                    .map(|out| {
-                        offset += out;
-                        View { slice: y.clone(), stride, offset: offset - out }
-                    })
-                    .collect())
+                Ok(views)
             }
             Self::Each(parts) => parts
                 .iter()
@@ -214,6 +264,19 @@ impl Fused {
                 .collect(),
         }
     }
+}
+
+/// Memory for outputs side by side, and a view of each.
+fn side_by_side(recorder: &mut Recorder<'_>, outs: &[usize], rows: usize) -> Result<(Slice, Vec<View>)> {
+    let stride: usize = outs.iter().sum();
+    let y = recorder.transient("fused_linear", rows * stride * 4)?;
+    let mut offset = 0;
+    let view = |out: &usize| {
+        offset += out;
+        View { slice: y.clone(), stride, offset: offset - out }
+    };
+    let views = outs.iter().map(view).collect();
+    Ok((y, views))
 }
 
 /// `x` as `input` wants it: itself, or quantised.

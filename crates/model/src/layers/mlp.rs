@@ -41,8 +41,7 @@ impl Mlp {
         rows: usize,
         next: Option<&NextNorm<'_>>,
     ) -> Result<()> {
-        let normed = self.norm.encode(recorder, x, rows, self.gate_up.input())?; // [rows, hidden]
-        let parts = self.gate_up.encode(recorder, &normed, rows, self.hidden)?; // [rows, width] each
+        let parts = self.gate_up.encode_normed(recorder, &self.norm, x, (rows, self.hidden))?; // [rows, width] each
         let [gate, up] = parts.try_into().unwrap_or_else(|_| unreachable!("two parts were loaded"));
         let gated = produce(recorder, rows, self.width, self.down.input(), |recorder, out| {
             Ok(recorder.record(&Gated {

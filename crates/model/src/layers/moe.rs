@@ -2,7 +2,7 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::linear::{
-    CombinedExperts, Experts, GateActivation, Gated, GatedExperts, SlotInput, SlotOrder, Write,
+    CombinedExperts, Experts, GateActivation, Gated, GatedExperts, SlotExperts, SlotInput, SlotOrder, Write,
 };
 use bessemer_kernels::rms_norm::NormInput;
 use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
@@ -10,7 +10,7 @@ use bessemer_kernels::{Activations, View};
 use bessemer_runtime::Recorder;
 
 use crate::config::MoeConfig;
-use crate::layers::linear::{Input, Linear, convert, input_of, produce};
+use crate::layers::linear::{Input, Linear, activations, convert, input_of, produce};
 use crate::layers::norm::{NextNorm, Norm};
 use crate::loader::{Loader, Matrix};
 use crate::precision::{Precision, Terms};
@@ -86,15 +86,11 @@ impl Moe {
         next: Option<&NextNorm<'_>>,
     ) -> Result<()> {
         let MoeConfig { experts, top_k, .. } = self.config;
-        // The router takes f32. [rows, hidden]
-        let (plain, normed) =
-            self.norm.encode_with_f32(recorder, x, rows, self.gate_up.input(self.precision))?;
-
         let scores = recorder.transient("router_scores", rows * experts * 4)?; // [rows, experts]
-        self.gate.encode(recorder, &Activations::F32(plain), rows, &scores, Write::Store)?;
+        let normed = self.encode_scores(recorder, x, rows, &scores)?;
         let ids = recorder.transient("expert_ids", rows * top_k * 4)?; // [rows, top_k]
         let weights = recorder.transient("expert_weights", rows * top_k * 4)?; // [rows, top_k]
-        recorder.record(&Router {
+        let router = Router {
             logits: scores,
             ids: ids.clone(),
             weights: weights.clone(),
@@ -103,17 +99,42 @@ impl Moe {
             top_k,
             scores: Scores::Softmax,
             normalise: if self.config.normalise { Normalise::SumToOne } else { Normalise::Keep },
-        })?;
-        let chosen = Chosen { ids, weights, rows };
+        };
         let left = match self.halves(recorder, rows) {
-            Some(gate_up) => self.encode_halves(recorder, gate_up, normed, &chosen, x)?,
-            None => self.encode_parts(recorder, &normed, chosen, x)?,
+            Some(gate_up) => self.encode_halves(recorder, gate_up, normed, router, x)?,
+            None => {
+                recorder.record(&router)?;
+                self.encode_parts(recorder, &normed, Chosen { ids, weights, rows }, x)?
+            }
         };
         match (next, left) {
             (Some(next), left) => next.encode(recorder, left, rows),
             (None, NormInput::Combined(combine)) => Ok(recorder.record(&combine)?),
             (None, NormInput::Given(_)) => Ok(()),
         }
+    }
+
+    /// The router's scores of `x` normalised, and the normalised rows as the experts take them.
+    fn encode_scores(
+        &self,
+        recorder: &mut Recorder<'_>,
+        x: &Slice,
+        rows: usize,
+        scores: &Slice,
+    ) -> Result<Activations> {
+        let input = self.gate_up.input(self.precision);
+        let one_term = matches!(input, Input::Int8 { terms: Terms::One, .. });
+        if one_term && self.gate.input() == Input::F32 && self.gate.normalises(recorder, rows) {
+            let normed = activations(recorder, rows, self.hidden, input)?; // [rows, hidden]
+            if let Activations::Int8(int8) = &normed {
+                self.gate.encode_normed(recorder, (&self.norm, x), scores, Some(int8.clone()))?;
+                return Ok(normed);
+            }
+        }
+        // The router takes f32. [rows, hidden]
+        let (plain, normed) = self.norm.encode_with_f32(recorder, x, rows, input)?;
+        self.gate.encode(recorder, &Activations::F32(plain), rows, scores, Write::Store)?;
+        Ok(normed)
     }
 
     /// The matrices of gate and up, where few rows of this layer are two launches, gate and up with what comes between
@@ -138,17 +159,24 @@ impl Moe {
         recorder: &mut Recorder<'_>,
         gate_up: &Matrix,
         normed: Activations,
-        chosen: &Chosen,
+        router: Router,
         x: &Slice,
     ) -> Result<NormInput> {
-        let MoeConfig { top_k, width, .. } = self.config;
-        let Chosen { ids, weights, rows } = chosen;
+        let MoeConfig { experts, top_k, width, .. } = self.config;
+        let (ids, shares, rows) = (router.ids.clone(), router.weights.clone(), router.rows);
         let slots = rows * top_k;
+        let limits = recorder.runtime().catalog().gpu();
+        let chosen = if limits.is_some_and(|limits| SlotExperts::chooses(experts, limits)) {
+            SlotExperts::Chosen(router)
+        } else {
+            recorder.record(&router)?;
+            SlotExperts::Given(ids.clone())
+        };
         let gated = recorder.transient("gated", slots * width * 4)?; // [slots, width]
         recorder.record(&GatedExperts {
             x: normed,
             weights: gate_up.weights(None),
-            ids: ids.clone(),
+            experts: chosen,
             top_k,
             out: gated.clone(),
             slots,
@@ -157,10 +185,10 @@ impl Moe {
         recorder.record(&CombinedExperts {
             x: gated,
             weights: self.down.weights(None),
-            ids: ids.clone(),
-            shares: weights.clone(),
+            ids,
+            shares,
             out: x.clone(),
-            rows: *rows,
+            rows,
             top_k,
         })?;
         Ok(NormInput::Given(x.clone()))

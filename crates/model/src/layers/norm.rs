@@ -12,9 +12,9 @@ use crate::precision::Terms;
 
 /// `x / rms(x) · weight` per row.
 pub(crate) struct Norm {
-    weight: Slice,
+    pub(crate) weight: Slice,
     dim: usize,
-    eps: f32,
+    pub(crate) eps: f32,
 }
 
 impl Norm {

@@ -2,6 +2,7 @@
 
 pub(super) mod embedding;
 pub(super) mod expert_layer;
+pub(super) mod normed;
 mod sample;
 pub(super) mod tile;
 

@@ -47,6 +47,7 @@ pub fn operations() -> Vec<(&'static str, &'static [Check])> {
         ("feed", feed::CHECKS),
         ("gather", gather::CHECKS),
         ("linear", linear::CHECKS),
+        ("normed_linear", linear::normed::CHECKS),
         ("rms_norm", rms_norm::CHECKS),
         ("rope", rope::CHECKS),
         ("router", router::CHECKS),

@@ -5,7 +5,7 @@ use bessemer_hal::{DeviceError, Dispatch, GpuLimits, Result, Slice};
 use super::select::{self, Shape, Variant, select};
 use super::{few, tile};
 use crate::linear::ops::{Experts, Linear};
-use crate::linear::{CombinedExperts, GatedExperts, LinearLayout};
+use crate::linear::{CombinedExperts, GatedExperts, LinearLayout, NormedLinear};
 use crate::{Catalog, bounds};
 
 fn linear_variant(op: &Linear, limits: &GpuLimits) -> Variant {
@@ -65,9 +65,28 @@ pub(in crate::linear) fn experts_scratch(op: &Experts, limits: &GpuLimits) -> us
     }
 }
 
+/// Whether a row can be normalised where it is multiplied.
+pub(in crate::linear) fn normalises(layout: &LinearLayout, limits: &GpuLimits) -> bool {
+    few::normalises(layout, limits)
+}
+
+/// The launch of a product of a row that is normalised on the way.
+pub(in crate::linear) fn normed_linear(
+    op: &NormedLinear,
+    catalog: &Catalog,
+    limits: &GpuLimits,
+) -> Result<Vec<Dispatch>> {
+    few::normed_linear(op, catalog, limits)
+}
+
 /// Whether the first half of a layer of experts is one launch.
 pub(in crate::linear) fn gates(layout: &LinearLayout, slots: usize, limits: &GpuLimits) -> bool {
     few::gates(layout) && !reads_order(slots, layout.experts(), limits)
+}
+
+/// Whether the first half of a layer of experts can choose from so many by itself.
+pub(in crate::linear) fn chooses(experts: usize, limits: &GpuLimits) -> bool {
+    few::chooses(experts, limits)
 }
 
 /// The launch of the first half of a layer of experts.

@@ -3,18 +3,20 @@
 use bessemer_hal::GpuLimits;
 use bessemer_kernels::Op;
 use bessemer_kernels::linear::{
-    CombinedExperts, Encoding, GateActivation, GatedExperts, LinearLayout, ScaleType,
+    CombinedExperts, Encoding, GateActivation, GatedExperts, LinearLayout, ScaleType, SlotExperts,
 };
+use bessemer_kernels::router::{Normalise, Router, Scores};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::sample::{ENCODINGS, Form, Rows, Sample};
 use super::{CLOSE, close};
 use crate::data::{floats, one_of};
-use crate::{Check, Failure, Outcome, Side, Twin};
+use crate::{Both, Check, Failure, Outcome, Side, Twin, equal};
 
 pub(crate) const CHECKS: &[Check] = &[
     Check { name: "gate_and_up", run: gate_and_up },
+    Check { name: "gate_and_up_of_a_choice", run: gate_and_up_of_a_choice },
     Check { name: "down_and_sum", run: down_and_sum },
     Check { name: "down_and_sum_of_many_inputs", run: down_and_sum_of_many_inputs },
     Check { name: "down_and_sum_by_few_threads", run: down_and_sum_by_few_threads },
@@ -73,7 +75,7 @@ fn gate_and_up(twin: &Twin, rng: &mut SmallRng) -> Outcome {
         twin.run(|side| GatedExperts {
             x: activations.on(side),
             weights: sample.on(side),
-            ids: ids.on(side),
+            experts: SlotExperts::Given(ids.on(side)),
             top_k,
             out: out.on(side),
             slots,
@@ -85,6 +87,68 @@ fn gate_and_up(twin: &Twin, rng: &mut SmallRng) -> Outcome {
             (0..width).map(|i| both[i] * both[width + i]).collect::<Vec<_>>()
         });
         let what = format!("{rows} rows, {top_k} choices, {activation:?}, {}", sample.describe());
+        close(twin, &what, &out, &magnitudes.collect::<Vec<_>>(), CLOSE)?;
+    }
+    Ok(())
+}
+
+/// Experts that the launch chooses itself: what a router and the launch behind it give, to the bit.
+fn gate_and_up_of_a_choice(twin: &Twin, rng: &mut SmallRng) -> Outcome {
+    for encoding in encodings() {
+        let experts = one_of(rng, &[4, 40, 128, 256]);
+        let top_k = rng.random_range(1..=8.min(experts));
+        let rows = rng.random_range(1..=(4 * experts - 1).min(64) / top_k);
+        let (width, slots) = (16, rows * top_k);
+        let sample = draw(twin, rng, encoding, (experts, 2 * width, 1))?;
+        let inp = sample.layout.inp();
+        let x = floats(rng, rows * inp);
+        let activations = Rows::new(twin, &x, &sample.layout, Form::Int8)?;
+        // So far apart that rounding changes no order, and many that are equal.
+        let scores: Vec<f32> = floats(rng, rows * experts).iter().map(|x| (x * 8.0).round() / 2.0).collect();
+        let logits = twin.put(&scores)?;
+        let normalise = one_of(rng, &[Normalise::Keep, Normalise::SumToOne]);
+        let rooms = || -> Result<_, Failure> {
+            let (ids, shares) = (twin.rubbish::<u32>(slots)?, twin.rubbish::<f32>(slots)?);
+            Ok((ids, shares, twin.rubbish::<f32>(slots * width)?))
+        };
+        let router = |side, ids: &Both, shares: &Both| Router {
+            logits: logits.on(side),
+            ids: ids.on(side),
+            weights: shares.on(side),
+            rows,
+            experts,
+            top_k,
+            scores: Scores::Softmax,
+            normalise,
+        };
+        let gated = |side, experts, out: &Both| GatedExperts {
+            x: activations.on(side),
+            weights: sample.on(side),
+            experts,
+            top_k,
+            out: out.on(side),
+            slots,
+            activation: GateActivation::Silu,
+        };
+        let (ids, shares, out) = rooms()?;
+        twin.run(|side| gated(side, SlotExperts::Chosen(router(side, &ids, &shares)), &out))?;
+        let (ids_apart, shares_apart, out_apart) = rooms()?;
+        let device = Side::Device;
+        twin.run_on(device, &router(device, &ids_apart, &shares_apart))?;
+        twin.run_on(device, &gated(device, SlotExperts::Given(ids_apart.on(device)), &out_apart))?;
+        let what = format!("{top_k} of {experts} for {rows} rows, {normalise:?}, {}", sample.describe());
+        for (name, one, other) in
+            [("ids", &ids, &ids_apart), ("weights", &shares, &shares_apart), ("rows", &out, &out_apart)]
+        {
+            let bits = |both| twin.get::<u32>(device, both);
+            equal(&format!("{name} beside a router's, {what}"), &bits(other)?, &bits(one)?)?;
+        }
+        equal(&format!("ids, {what}"), &twin.get::<u32>(Side::Cpu, &ids)?, &twin.get(device, &ids)?)?;
+        let chosen = twin.get::<u32>(Side::Cpu, &ids)?;
+        let magnitudes = (0..slots).flat_map(|slot| {
+            let both = sample.magnitudes(chosen[slot] as usize, &x[slot / top_k * inp..][..inp]);
+            (0..width).map(|i| both[i] * both[width + i]).collect::<Vec<_>>()
+        });
         close(twin, &what, &out, &magnitudes.collect::<Vec<_>>(), CLOSE)?;
     }
     Ok(())

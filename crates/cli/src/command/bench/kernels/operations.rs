@@ -1,6 +1,8 @@
 //! One operation on one shape: what it must move and compute, and its launches with memory of their own.
 
-use bessemer_kernels::linear::{CombinedExperts, GateActivation, Gated, GatedExperts, Linear, Write};
+use bessemer_kernels::linear::{
+    CombinedExperts, GateActivation, Gated, GatedExperts, Linear, SlotExperts, Write,
+};
 use bessemer_kernels::rms_norm::{NormInput, RmsNorm};
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
 use bessemer_kernels::router::{Combine, Normalise, Router, Scores};
@@ -293,7 +295,7 @@ impl Case {
                         Ok(GatedExperts {
                             x: int8(bench, rows, inp)?,
                             weights: weights.clone(),
-                            ids: bench.put(&chosen(rows, seed))?,
+                            experts: SlotExperts::Given(bench.put(&chosen(rows, seed))?),
                             top_k: TOP_K,
                             out: bench.room(slots * width * 4)?,
                             slots,

@@ -64,28 +64,28 @@ fn quantise(row: u32, t: u32) {
             let b = codes_of(y[i][1], peak);
             let c = codes_of(y[i][2], peak);
             let d = codes_of(y[i][3], peak);
-            codes[chunk] = vec4(pack4xI8(a), pack4xI8(b), pack4xI8(c), pack4xI8(d));
-            let total = (a + b) + (c + d);
-            totals[chunk >> 2u][chunk & 3u] = (total.x + total.y) + (total.z + total.w);
+            codes[chunk] = vec4(a.word, b.word, c.word, d.word);
+            totals[chunk >> 2u][chunk & 3u] =
+                (total_of_four(a.word) + total_of_four(b.word)) + (total_of_four(c.word) + total_of_four(d.word));
         }
     }
     workgroupBarrier();
 }
 
 // What a thread has asked for: its unit of choice j.
-struct Asked { codes: Raw, scales: RawScales, first: u32, live: bool }
+struct Asked { codes: Raw, scales: RawScales, live: bool }
 
 fn ask(row: u32, j: u32, panel: u32, unit: u32, quad: u32) -> Asked {
     let expert = ids[row * p.top_k + min(j, p.top_k - 1u)];
     let first = min(expert, p.experts - 1u) * p.expert_stride + panel * p.panel_stride;
     let at = place_of(first, min(unit, p.steps - 1u), quad);
-    return Asked(fetch_codes(at), fetch_scales(at), first, j < p.top_k && expert < p.experts);
+    return Asked(fetch_codes(at), fetch_scales(at), j < p.top_k && expert < p.experts && unit < p.steps);
 }
 
-fn add_unit(raw: Raw, raw_scales: RawScales, j: u32, unit: u32, sum: vec4<f32>) -> vec4<f32> {
-    let u = unit_of(raw, raw_scales);
-    return add_term(u.c, u.s, j * (p.steps / PARTS) + unit / PARTS, unit % PARTS, sum);
-}
+// Choices of a row at most: the fewest columns of one are 32.
+const MOST_CHOICES: u32 = CAPACITY / 32u;
+var<workgroup> row_ids: array<u32, MOST_CHOICES>;
+var<workgroup> row_shares: array<f32, MOST_CHOICES>;
 
 // [choice][entry][quad], then [choice][segment of eight entries][lane].
 var<workgroup> parts: array<vec4<f32>, THREADS>;
@@ -105,20 +105,23 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     let writes = t < 16u && column < p.out;
     var total = 0.0;
     if (writes) { total = out[row * p.out + column]; }
+    if (t < p.top_k) {
+        row_ids[t] = ids[row * p.top_k + t];
+        row_shares[t] = shares[row * p.top_k + t];
+    }
     quantise(row, t);
 
     let count = kt >> 3u;
     for (var base = 0u; base < p.top_k; base += at_once) {
         let j = base + own;
-        let now = asked;
-        if (base + at_once < p.top_k) { asked = ask(row, j + at_once, panel, entry, t & 3u); }
         var acc = vec4(0.0);
-        if (now.live && entry < p.steps) {
-            acc = add_unit(now.codes, now.scales, j, entry, acc);
-            for (var unit = entry + kt; unit < p.steps; unit += kt) {
-                let at = place_of(now.first, unit, t & 3u);
-                acc = add_unit(fetch_codes(at), fetch_scales(at), j, unit, acc);
-            }
+        for (var unit = entry; unit < p.steps; unit += kt) {
+            let u = unit_of(asked.codes, asked.scales);
+            let block = j * (p.steps / PARTS) + unit / PARTS;
+            if (asked.live) { acc = add_term(u.c, u.s, block, unit % PARTS, acc); }
+            // The next unit, of this choice or of the next one.
+            let more = unit + kt < p.steps;
+            asked = ask(row, select(j + at_once, j, more), panel, select(entry, unit + kt, more), t & 3u);
         }
         // As in `sums.wgsl`: eight neighbouring entries as a tree, then those sums one after the other.
         parts[t] = acc;
@@ -127,13 +130,12 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         if (writes) {
             for (var i = 0u; i < min(at_once, p.top_k - base); i++) {
-                let slot = row * p.top_k + base + i;
-                let expert = ids[slot];
+                let expert = row_ids[base + i];
                 if (expert < p.experts) {
                     var sum = 0.0;
                     for (var s = 0u; s < count; s++) { sum += segments[16u * (i * count + s) + t]; }
                     if ((p.flags & 1u) != 0u) { sum += bias[expert * p.out + column]; }
-                    total = fma(sum, shares[slot], total);
+                    total = fma(sum, row_shares[base + i], total);
                 }
             }
         }

@@ -1,8 +1,6 @@
 // Quantised weights times f32 rows: per unit of 32 inputs, acc += scale * sum(x * code) + bias * sum(x).
 // A code becomes a float without a conversion: it is put under the exponent of 2^23 (or 2^15), which is taken off again.
-// x: f32 [rows][inp].
-
-@group(0) @binding(5) var<storage, read> x: array<array<array<array<vec4<f32>, 4>, PARTS>, 2>>;
+// Another part has the rows.
 
 // Sums of a unit: of the products, and of the inputs.
 struct Sums { products: array<vec4<f32>, ROWS>, inputs: array<vec4<f32>, ROWS> }
@@ -12,7 +10,7 @@ struct Chunk { unit: u32, h: u32, i: u32 }
 
 fn add_row(f: array<vec4<f32>, 4>, chunk: Chunk, share: Share, r: u32, sums: ptr<function, Sums>) {
     let block = input_row(share, r) * (p.steps / PARTS) + chunk.unit / PARTS;
-    let v = x[block][chunk.h][chunk.unit % PARTS][chunk.i];
+    let v = row_values(block, chunk.h, chunk.unit % PARTS, chunk.i);
     let sum = (*sums).products[r];
     (*sums).products[r] = fma(vec4(v.w), f[3], fma(vec4(v.z), f[2], fma(vec4(v.y), f[1], fma(vec4(v.x), f[0], sum))));
     (*sums).inputs[r] += v;

@@ -16,16 +16,18 @@ struct Params {
     // Rows of out, and of x.
     rows: u32,
     input_rows: u32,
-    // 1: bias, 2: add, 4: experts, 8: slots in the order of `order`, 16: the gate is GELU.
+    // 1: bias, 2: add, 4: experts, 8: slots in the order of `order`, 16: the gate is GELU, 32: shares sum to one.
     flags: u32,
     experts: u32,
     // Slots that read one row; 0 when each reads its own.
     top_k: u32,
+    // Where rows are normalised first: what is added to the mean of their squares, and vectors of four that share a scale.
+    eps: f32,
+    lanes: u32,
 }
 var<immediate> p: Params;
 
 @group(0) @binding(1) var<storage, read> bias: array<f32>;
-@group(0) @binding(2) var<storage, read> ids: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 
 const FOLD: u32 = 32768u;

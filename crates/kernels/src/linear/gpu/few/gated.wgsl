@@ -4,10 +4,10 @@
 // number of panels of up follows; `out` is width.
 // Launch: (slots; workgroups of panels folded into y and z) workgroups of 256.
 //
-// A thread takes the same unit of both matrices, so that its loads are on their way together.
+// A thread takes the same unit of both matrices, so that its loads are on their way together. Another part says which expert
+// a slot has, and begins.
 
-@compute @workgroup_size(256)
-fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
+fn multiply(group: vec3<u32>, t: u32) {
     let share = share_of(group);
     let entry = t >> 2u;
     let panel = first_panel(group) + (entry >> p.kt_shift);
@@ -31,7 +31,7 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     var both = array<vec4<f32>, SUMS>(gate[0], up[0]);
     fold(t, 0u, &both);
     let column = (first_panel(group) + (t >> 4u)) * 16u + (t & 15u);
-    if (t < (1024u >> p.kt_shift) && share.live && column < p.out) {
+    if (t < ((4u * THREADS) >> p.kt_shift) && share.live && column < p.out) {
         var g = sum_of(0u, t >> 4u, t & 15u);
         var u = sum_of(1u, t >> 4u, t & 15u);
         if ((p.flags & 1u) != 0u) {

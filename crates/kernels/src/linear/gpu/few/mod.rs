@@ -9,13 +9,16 @@
 
 mod variants;
 
-use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice};
+use bessemer_hal::{Binding, DeviceError, Dispatch, GpuLimits, Result, Slice};
 use bytemuck::{Pod, Zeroable};
 
-use self::variants::{CAPACITY, COMBINED_THREADS, Form};
+use self::variants::{CAPACITY, CHOSEN, COMBINED_THREADS, Form, NORMED_COLUMNS};
 use crate::linear::layout::{Encoding, LinearLayout, ScaleType};
 use crate::linear::ops::{Experts, Linear, Weights};
-use crate::linear::{CombinedExperts, GateActivation, GatedExperts, SlotInput, Write};
+use crate::linear::{
+    CombinedExperts, GateActivation, GatedExperts, NormedForm, NormedLinear, SlotExperts, SlotInput, Write,
+};
+use crate::router::Normalise;
 use crate::shaders::launch;
 use crate::{Activations, Catalog, bounds};
 
@@ -40,6 +43,8 @@ struct Params {
     flags: u32,
     experts: u32,
     top_k: u32,
+    eps: f32,
+    lanes: u32,
 }
 
 const BIAS: u32 = 1;
@@ -47,10 +52,22 @@ const ADD: u32 = 2;
 const EXPERTS: u32 = 4;
 const SORTED: u32 = 8;
 const GELU: u32 = 16;
+const SUM_TO_ONE: u32 = 32;
+
+/// Threads of a workgroup of most variants.
+const THREADS: usize = 256;
+/// Threads of all workgroups together up to which each normalises the row for itself: large GPUs have them all at work at
+/// once.
+const MOST_NORMALISING: usize = 128 << 10;
 
 impl Params {
     fn new(weights: &Weights, rows: usize) -> Self {
-        let layout = &weights.layout;
+        let flags = if weights.bias.is_some() { BIAS } else { 0 };
+        Self { flags, ..Self::of(&weights.layout, rows) }
+    }
+
+    /// Those of a matrix without a bias.
+    fn of(layout: &LinearLayout, rows: usize) -> Self {
         // Steps of the sum, and bytes of an element of the weights' binding.
         let (steps, element) = match layout.encoding() {
             Encoding::F32 => (layout.inp(), 16),
@@ -72,15 +89,22 @@ impl Params {
             out: layout.out() as u32,
             rows: rows as u32,
             input_rows: rows as u32,
-            flags: if weights.bias.is_some() { BIAS } else { 0 },
+            flags: 0,
             experts: layout.experts() as u32,
             top_k: 0,
+            eps: 0.0,
+            lanes: 0,
         }
     }
 
+    /// Workgroups of so many threads that share the panels.
+    fn groups(&self, threads: usize) -> usize {
+        (self.panels as usize).div_ceil((threads / 4) >> self.kt_shift)
+    }
+
     /// The launch grid for so many workgroups of rows.
-    fn grid(&self, rows: usize) -> [usize; 3] {
-        let groups = (self.panels as usize).div_ceil(64 >> self.kt_shift);
+    fn grid(&self, rows: usize, threads: usize) -> [usize; 3] {
+        let groups = self.groups(threads);
         [rows, groups.min(FOLD), groups.div_ceil(FOLD)]
     }
 }
@@ -99,7 +123,7 @@ pub(super) fn linear(op: &Linear, catalog: &Catalog, rows: usize) -> Result<Vec<
     let unused = &op.weights.packed;
     let bindings = bind(&op.weights, &op.x, [unused, unused], &op.out);
     let name = name(&op.weights.layout, form(&op.weights.layout, &op.x), rows);
-    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.rows.div_ceil(rows)))?])
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.rows.div_ceil(rows), THREADS))?])
 }
 
 /// `out[slot] = x[input(slot)] · W[ids[slot]]ᵀ`, a workgroup of the variant for `rows` rows for each slot.
@@ -125,7 +149,61 @@ pub(super) fn experts(
     };
     let bindings = bind(&op.weights, &op.x, [&op.ids, order], &op.out);
     let name = name(&op.weights.layout, form(&op.weights.layout, &op.x), rows);
-    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots))?])
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots, THREADS))?])
+}
+
+/// Threads of the workgroups that normalise a row where it is multiplied; `None` where that is not done.
+fn normalising_threads(layout: &LinearLayout, form: Form, limits: &GpuLimits) -> Option<usize> {
+    let fits = layout.is_quantised()
+        && !wide_scales(layout)
+        && layout.experts() == 1
+        && layout.inp() <= NORMED_COLUMNS;
+    let params = Params::of(layout, 1);
+    let runs = |threads: &usize| {
+        *threads <= limits.workgroup_threads as usize
+            && normed_memory(*threads) <= limits.workgroup_memory as usize
+            && params.groups(*threads) <= MOST_NORMALISING / threads
+    };
+    form.normed_threads().iter().copied().find(runs).filter(|_| fits)
+}
+
+/// Whether a row can be normalised where it is multiplied, in any form.
+pub(super) fn normalises(layout: &LinearLayout, limits: &GpuLimits) -> bool {
+    [Form::Int8, Form::Int8x2, Form::Exact]
+        .iter()
+        .all(|form| normalising_threads(layout, *form, limits).is_some())
+}
+
+/// Bytes of workgroup memory of a workgroup that has its row as f32: the row, what its groups tell each other, and sums.
+fn normed_memory(threads: usize) -> usize {
+    let squares = if threads > 256 { NORMED_COLUMNS } else { 0 };
+    4 * NORMED_COLUMNS + 2 * NORMED_COLUMNS + squares + 18 * threads + 2048
+}
+
+/// `out = norm(x) · Wᵀ`, each workgroup with the row in its own memory.
+pub(super) fn normed_linear(
+    op: &NormedLinear,
+    catalog: &Catalog,
+    limits: &GpuLimits,
+) -> Result<Vec<Dispatch>> {
+    let params = Params { eps: op.eps, lanes: op.group() as u32 / 4, ..Params::new(&op.weights, 1) };
+    let unused = &op.weights.packed;
+    let mut bindings = bind(&op.weights, &Activations::F32(op.x.clone()), [unused, unused], &op.out);
+    bindings.push(Binding::read(op.norm.clone()));
+    let form = match &op.form {
+        NormedForm::Int8 => Form::Int8,
+        NormedForm::Int8x2 => Form::Int8x2,
+        NormedForm::F32(int8) => {
+            let out = [&int8.codes, &int8.scales, &int8.sums];
+            bindings.extend(out.map(|slice| Binding::write_any(slice.clone())));
+            Form::Exact
+        }
+    };
+    let threads = normalising_threads(&op.weights.layout, form, limits).ok_or_else(|| {
+        DeviceError::Usage("normed_linear: no launch takes this layout; record a norm and a product".into())
+    })?;
+    let name = normed_name(&op.weights.layout, form, threads);
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(1, threads))?])
 }
 
 /// Whether gate and up of experts are one launch.
@@ -140,17 +218,34 @@ pub(super) fn gated_experts(op: &GatedExperts, catalog: &Catalog) -> Result<Vec<
     })?;
     let all = Params::new(&op.weights, op.slots);
     let gelu = if op.activation == GateActivation::GeluTanh { GELU } else { 0 };
+    let sum_to_one = match &op.experts {
+        SlotExperts::Chosen(router) if router.normalise == Normalise::SumToOne => SUM_TO_ONE,
+        _ => 0,
+    };
     let params = Params {
         panels: all.panels / 2,
         out: op.width() as u32,
-        flags: all.flags | EXPERTS | gelu,
+        flags: all.flags | EXPERTS | gelu | sum_to_one,
         top_k: op.top_k as u32,
         input_rows: op.slots.div_ceil(op.top_k) as u32,
         ..all
     };
-    let bindings = bind(&op.weights, &op.x, [&op.ids, &op.weights.packed], &op.out);
-    let name = format!("few_{}_gated", weights_name(&op.weights.layout));
-    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots))?])
+    let mut bindings = bind(&op.weights, &op.x, [op.experts.ids(), &op.weights.packed], &op.out);
+    let mut name = format!("few_{}_gated", weights_name(&op.weights.layout));
+    let mut threads = THREADS;
+    if let SlotExperts::Chosen(router) = &op.experts {
+        bindings[IDS] = Binding::write_any(router.ids.clone());
+        bindings.push(Binding::read(router.logits.clone()));
+        bindings.push(Binding::write_any(router.weights.clone()));
+        name += "_chosen";
+        threads = CHOSEN;
+    }
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots, threads))?])
+}
+
+/// Whether a launch of gate and up can choose from so many experts.
+pub(super) fn chooses(experts: usize, limits: &GpuLimits) -> bool {
+    experts <= CHOSEN && CHOSEN <= limits.workgroup_threads as usize
 }
 
 /// Threads of the workgroups that add up the results of experts; `None` where none can.
@@ -178,6 +273,9 @@ pub(super) fn combined_experts(
     let groups = [op.rows, panels.min(FOLD), panels.div_ceil(FOLD)];
     Ok(vec![launch(catalog, &name, bindings, &params, groups)?])
 }
+
+/// Where [`bind`] puts the experts of the slots.
+const IDS: usize = 2;
 
 /// A binding that a launch does not use holds the weights.
 fn bind(weights: &Weights, x: &Activations, routing: [&Slice; 2], out: &Slice) -> Vec<Binding> {
@@ -210,6 +308,10 @@ fn wide_scales(layout: &LinearLayout) -> bool {
 
 fn name(layout: &LinearLayout, form: Form, rows: usize) -> String {
     format!("few_{}_{}_x{rows}", weights_name(layout), form.name())
+}
+
+fn normed_name(layout: &LinearLayout, form: Form, threads: usize) -> String {
+    format!("few_{}_{}_normed_{threads}", weights_name(layout), form.name())
 }
 
 fn weights_name(layout: &LinearLayout) -> String {
@@ -260,7 +362,15 @@ mod tests {
                 .collect();
             if layout.is_quantised() && !wide_scales(&layout) {
                 let weights = weights_name(&layout);
-                names.push(format!("few_{weights}_gated"));
+                names.extend(["gated", "gated_chosen"].map(|part| format!("few_{weights}_{part}")));
+                for &form in forms {
+                    // Those of more threads are not for Apple's GPUs.
+                    let threads = form
+                        .normed_threads()
+                        .iter()
+                        .filter(|n| **n <= 256 || cfg!(not(target_vendor = "apple")));
+                    names.extend(threads.map(|threads| normed_name(&layout, form, *threads)));
+                }
                 names.extend(COMBINED_THREADS.map(|threads| format!("few_{weights}_combined_{threads}")));
             }
             for name in names {

@@ -27,7 +27,7 @@ fn accumulate(v: vec4<f32>, k: u32, share: Share, acc: ptr<function, array<vec4<
     }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let share = share_of(group);
     let early = joins(target_of(t, group, share), share);

@@ -3,7 +3,9 @@
 #[path = "variants.rs"]
 mod variants;
 
-use self::variants::{CAPACITY, COMBINED_THREADS, Form};
+use bessemer_wgsl::Languages;
+
+use self::variants::{CAPACITY, CHOSEN, COMBINED_THREADS, Form, NORMED_COLUMNS};
 use super::Source;
 
 pub(crate) fn sources() -> Vec<Source> {
@@ -40,7 +42,9 @@ fn plain() -> Vec<Source> {
         for rows in Form::Plain.rows(false) {
             sources.push(Source::new(
                 format!("few_{name}_{}_x{rows}", Form::Plain.name()),
-                format!("const ROWS: u32 = {rows}u;\nconst SUMS: u32 = {rows}u;\n"),
+                format!(
+                    "const THREADS: u32 = 256u;\nconst ROWS: u32 = {rows}u;\nconst SUMS: u32 = {rows}u;\n"
+                ),
                 &[&PRODUCT[..], &[weights, "linear/gpu/few/plain.wgsl"][..]].concat(),
             ));
         }
@@ -60,26 +64,61 @@ fn quantised(
     for form in [Form::Int8, Form::Int8x2, Form::Exact] {
         let terms = if form == Form::Int8x2 { 2 } else { 1 };
         let multiply = match form {
-            Form::Exact => &["linear/gpu/few/units.wgsl", "linear/gpu/few/exact.wgsl"][..],
-            _ => &["linear/gpu/few/units.wgsl", INT8[0], INT8[1]],
+            Form::Exact => &EXACT[..],
+            _ => &INT8[..],
         };
         for rows in form.rows(wide_scales) {
             sources.push(Source::new(
                 format!("few_{name}_{}_x{rows}", form.name()),
                 format!(
-                    "const ROWS: u32 = {rows}u;\nconst SUMS: u32 = {rows}u;\nconst TERMS: u32 = {terms}u;\n{layout}"
+                    "const THREADS: u32 = 256u;\nconst ROWS: u32 = {rows}u;\nconst SUMS: u32 = {rows}u;\nconst TERMS: u32 = {terms}u;\n\
+                     {layout}"
                 ),
-                &[&PRODUCT[..], &weights, multiply].concat(),
+                &[&PRODUCT[..], &weights, &UNITS, multiply].concat(),
             ));
+        }
+        if !wide_scales {
+            let (to, multiply) = match form {
+                Form::Exact => ("linear/gpu/few/normed_f32.wgsl", &EXACT[1..]),
+                _ => ("linear/gpu/few/normed_int8.wgsl", &INT8[1..]),
+            };
+            for &threads in form.normed_threads() {
+                let held = NORMED_COLUMNS / 4 / threads;
+                let squares =
+                    if held == 1 { "rms_norm/squares_apart.wgsl" } else { "rms_norm/squares_256.wgsl" };
+                let row = [squares, "rms_norm/int8_row.wgsl", to];
+                let source = Source::new(
+                    format!("few_{name}_{}_normed_{threads}", form.name()),
+                    format!(
+                        "const THREADS: u32 = {threads}u;\nconst ROWS: u32 = 1u;\nconst SUMS: u32 = 1u;\n\
+                         const TERMS: u32 = {terms}u;\nconst HELD: u32 = {held}u;\nconst X: u32 = 5u;\n\
+                         const WEIGHT: u32 = 6u;\n{layout}"
+                    ),
+                    &[&PRODUCT[..], &weights, &NORMED, &row, multiply, &["linear/gpu/few/units_normed.wgsl"]]
+                        .concat(),
+                );
+                // Apple's GPUs have not the memory for so many.
+                let languages = if threads > 256 { Languages::Spirv } else { Languages::All };
+                sources.push(Source { languages, ..source });
+            }
         }
     }
     if !wide_scales {
+        let gated = |threads: usize| {
+            format!(
+                "const THREADS: u32 = {threads}u;\nconst ROWS: u32 = 1u;\nconst SUMS: u32 = 2u;\nconst TERMS: u32 = 1u;\n\
+                 alias Lane = f32;\n{layout}"
+            )
+        };
         sources.push(Source::new(
             format!("few_{name}_gated"),
-            format!(
-                "const ROWS: u32 = 1u;\nconst SUMS: u32 = 2u;\nconst TERMS: u32 = 1u;\nalias Lane = f32;\n{layout}"
-            ),
-            &[&EXPERTS[..], &weights, &INT8, &["linear/gpu/few/gated.wgsl"]].concat(),
+            gated(256),
+            &[&GIVEN[..], &EXPERTS, &weights, &INT8, &["linear/gpu/few/gated_given.wgsl"]].concat(),
+        ));
+        sources.push(Source::new(
+            format!("few_{name}_gated_chosen"),
+            gated(CHOSEN) + &format!("const CAPACITY: u32 = {CHOSEN}u;\nconst LOGITS: u32 = 8u;\n"),
+            &[&CHOSEN_FIRST[..], &EXPERTS, &weights, &INT8, &["linear/gpu/few/gated_chosen.wgsl"]].concat(),
         ));
         for threads in COMBINED_THREADS {
             sources.push(Source::new(
@@ -94,8 +133,9 @@ fn quantised(
 }
 
 /// A product whose results are stored.
-const PRODUCT: [&str; 5] = [
+const PRODUCT: [&str; 6] = [
     "linear/gpu/few/frame.wgsl",
+    "linear/gpu/few/ids_given.wgsl",
     "linear/gpu/few/share.wgsl",
     "linear/gpu/few/eight.wgsl",
     "linear/gpu/few/sums.wgsl",
@@ -103,13 +143,39 @@ const PRODUCT: [&str; 5] = [
 ];
 /// Products of experts, one gating the other.
 const EXPERTS: [&str; 5] = [
-    "linear/gpu/few/frame.wgsl",
     "linear/gpu/few/share.wgsl",
     "linear/gpu/few/eight.wgsl",
     "linear/gpu/few/sums.wgsl",
     "linear/gpu/rowwise/gate.wgsl",
+    "linear/gpu/few/gated.wgsl",
+];
+/// Experts that were chosen before, and experts that are chosen first.
+const GIVEN: [&str; 2] = ["linear/gpu/few/frame.wgsl", "linear/gpu/few/ids_given.wgsl"];
+const CHOSEN_FIRST: [&str; 4] = [
+    "linear/gpu/few/frame.wgsl",
+    "sampling/exponential.wgsl",
+    "router/choose_row.wgsl",
+    "linear/gpu/few/ids_chosen.wgsl",
 ];
 /// Products of experts that are added up.
-const CHOICES: [&str; 3] = ["linear/gpu/few/frame.wgsl", "linear/gpu/few/eight.wgsl", "gpu/int8.wgsl"];
-/// Codes times int8 rows, and the rows.
-const INT8: [&str; 2] = ["linear/gpu/few/int8_rows.wgsl", "linear/gpu/few/int8.wgsl"];
+const CHOICES: [&str; 4] = [
+    "linear/gpu/few/frame.wgsl",
+    "linear/gpu/few/ids_given.wgsl",
+    "linear/gpu/few/eight.wgsl",
+    "gpu/int8.wgsl",
+];
+/// A row that is normalised first.
+const NORMED: [&str; 6] = [
+    "linear/gpu/few/normed.wgsl",
+    "rms_norm/weights.wgsl",
+    "rms_norm/rows_given.wgsl",
+    "gpu/sum_256.wgsl",
+    "gpu/int8.wgsl",
+    "gpu/int8_groups.wgsl",
+];
+/// Rows as they lie in memory, and codes times them: int8 and f32.
+const INT8: [&str; 3] =
+    ["linear/gpu/few/int8_rows.wgsl", "linear/gpu/few/int8_sums.wgsl", "linear/gpu/few/int8.wgsl"];
+const EXACT: [&str; 2] = ["linear/gpu/few/exact_rows.wgsl", "linear/gpu/few/exact.wgsl"];
+/// The loop around it.
+const UNITS: [&str; 1] = ["linear/gpu/few/units.wgsl"];

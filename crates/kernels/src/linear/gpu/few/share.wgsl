@@ -1,4 +1,4 @@
-// The share of a workgroup of 256: 64 entries, so 64 >> kt_shift panels, for ROWS rows of out.
+// The share of a workgroup of THREADS: a quarter as many entries, so that many >> kt_shift panels, for ROWS rows of out.
 //
 // out[row] (+)= x[row] . W^T + bias, or with experts out[slot] = x[input(slot)] . W[ids[slot]]^T + bias[ids[slot]].
 // Launch: (blocks of ROWS rows of codes, or slots; workgroups of panels folded into y and z).
@@ -30,7 +30,7 @@ fn share_of(group: vec3<u32>) -> Share {
         if (p.top_k > 0u) { input = slot / p.top_k; }
         share.live = slot < p.rows && input < p.input_rows;
         if (share.live) {
-            share.expert = ids[slot];
+            share.expert = expert_of(slot);
             share.live = share.expert < p.experts;
         }
         share.out_row = slot;
@@ -41,7 +41,7 @@ fn share_of(group: vec3<u32>) -> Share {
 }
 
 fn first_panel(group: vec3<u32>) -> u32 {
-    return (group.y + FOLD * group.z) * (64u >> p.kt_shift);
+    return (group.y + FOLD * group.z) * ((THREADS / 4u) >> p.kt_shift);
 }
 
 // Row r of x among those of this workgroup; the last one again where there is none.

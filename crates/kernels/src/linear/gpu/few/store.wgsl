@@ -4,7 +4,7 @@
 struct Target { row: u32, within: u32, column: u32, at: u32, live: bool }
 
 fn target_of(o: u32, group: vec3<u32>, share: Share) -> Target {
-    let panels_shift = 6u - p.kt_shift;
+    let panels_shift = firstTrailingBit(THREADS / 4u) - p.kt_shift;
     var to: Target;
     to.row = o >> (4u + panels_shift);
     to.within = (o >> 4u) & ((1u << panels_shift) - 1u);
@@ -34,7 +34,7 @@ fn finish(t: u32, group: vec3<u32>, share: Share, early: vec2<f32>, acc: ptr<fun
         fold(t, 6u, acc);
     }
     var values = early;
-    for (var o = t; o < ROWS * (1024u >> p.kt_shift); o += 256u) {
+    for (var o = t; o < ROWS * ((4u * THREADS) >> p.kt_shift); o += THREADS) {
         let to = target_of(o, group, share);
         if (o != t) { values = joins(to, share); }
         let sum = sum_of(to.row, to.within, o & 15u);

@@ -1,7 +1,7 @@
 // The loop over the units of a panel, for quantised weights. What is done with a unit is `accumulate`, in another part.
 // One unit at a time: with enough workgroups at work, registers are worth more than loads ahead.
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) t: u32) {
     let share = share_of(group);
     let early = joins(target_of(t, group, share), share);

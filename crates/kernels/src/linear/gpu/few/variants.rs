@@ -26,6 +26,16 @@ impl Form {
         }
     }
 
+    /// Threads of a workgroup that normalises the row of a product, best first; fewer are for devices with less room. As f32 a
+    /// row is multiplied by so many instructions that fewer panels a workgroup are quicker.
+    pub(crate) fn normed_threads(self) -> &'static [usize] {
+        match self {
+            Self::Plain => &[],
+            Self::Int8 | Self::Int8x2 => &[1024, 256],
+            Self::Exact => &[256],
+        }
+    }
+
     /// Part of the kernel's name.
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -40,4 +50,8 @@ impl Form {
 /// Columns that the choices of a row have together at most, where their results are added up.
 pub(crate) const CAPACITY: usize = 8192;
 /// Threads of a workgroup that adds up the results of experts.
-pub(crate) const COMBINED_THREADS: [usize; 2] = [1024, 256];
+pub(crate) const COMBINED_THREADS: [usize; 2] = [512, 256];
+/// Columns at most of a row that is normalised where it is multiplied.
+pub(crate) const NORMED_COLUMNS: usize = 4096;
+/// Experts at most that are chosen where they are multiplied, and threads of the workgroups that do it.
+pub(crate) const CHOSEN: usize = 512;

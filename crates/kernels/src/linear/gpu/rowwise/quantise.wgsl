@@ -24,14 +24,14 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         workgroupBarrier();
         let peak = peak_of(local, p.lanes);
         let codes = codes_of(y, peak);
-        put_total(local, codes);
+        put_total(local, codes.word);
         workgroupBarrier();
         let to = (row * TERMS + term) * p.cells + cell;
-        if (inside) { codes_out[to] = pack4xI8(codes); }
+        if (inside) { codes_out[to] = codes.word; }
         if (inside && cell % p.lanes == 0u) {
             scales_out[to / p.lanes] = scale_of(peak);
             sums_out[to / p.lanes] = total_of(local, p.lanes);
         }
-        y -= bitcast<f32>(scale_of(peak)) * vec4<f32>(codes);
+        y -= bitcast<f32>(scale_of(peak)) * codes.values;
     }
 }
