@@ -128,6 +128,7 @@ pub fn run(engine: &Engine, settings: &Settings) -> anyhow::Result<Vec<Configura
             })?;
             // What a switch changes is made anew once: that is not what a running server pays.
             decode.run(engine, seed)?;
+            prefill.run(engine, seed)?;
             let first = prefill.run(engine, seed)?;
             let before = stats()?;
             let rest = decode.run(engine, seed)?;
