@@ -28,10 +28,15 @@ pub fn cpu() -> Arc<dyn Device> {
     CpuDevice::new(&CpuOptions { threads: Some(2), ..CpuOptions::default() })
 }
 
-/// The CPU device; each submission to its compute queue takes this much longer.
+/// Each submission to the compute queue takes this much longer.
+pub fn slow(delay: Duration) -> FaultPlan {
+    FaultPlan::new(1).with(Fault::SubmissionTimeout, 1.0).with_timeout(delay)
+}
+
+/// The CPU device, [`slow`].
 pub fn slow_compute(delay: Duration) -> Arc<dyn Device> {
     let device = FaultDevice::new(cpu());
-    device.arm(FaultPlan::new(1).with(Fault::SubmissionTimeout, 1.0).with_timeout(delay));
+    device.arm(slow(delay));
     device
 }
 
