@@ -256,14 +256,23 @@ class Narrow(ServerCase):
                     raise
                 time.sleep(0.02)
 
+    def turned_away(self):
+        """A stream, and the refusal of whoever came second. A busy machine may be done with the first by then."""
+        for _ in range(10):
+            stream = self.endless()
+            try:
+                self.complete()
+            except openai.RateLimitError as refusal:
+                return stream, refusal
+            stream.close()
+        self.fail("nobody was turned away")
+
     def test_busy_and_cancelled(self):
         for _ in range(3):
-            stream = self.endless()
-            with self.assertRaises(openai.RateLimitError) as caught:
-                self.complete()
-            self.assertEqual(caught.exception.response.headers["retry-after"], "1")
+            stream, refusal = self.turned_away()
+            self.assertEqual(refusal.response.headers["retry-after"], "1")
             stream.close()
-            self.assertEqual(len(self.served_within(5).choices), 1)
+            self.assertEqual(len(self.served_within(60).choices), 1)
 
     def test_timeout_cancels(self):
         # A fast machine needs a fifth of a second for so many tokens.
@@ -271,7 +280,7 @@ class Narrow(ServerCase):
             self.server.client(timeout=0.03).completions.create(
                 model=MODEL, prompt="Once", max_tokens=1000, temperature=0, extra_body={"ignore_eos": True}
             )
-        self.served_within(5)
+        self.served_within(60)
 
     def test_client_retries(self):
         stream = self.endless()

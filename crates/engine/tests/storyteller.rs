@@ -6,6 +6,8 @@ use bessemer_engine::{
     ChatPrompt, Engine, EngineError, EngineOptions, FinishReason, Optimizations, Prompt, Reply, ReplyStream,
     Request, Sampling, TextReply, TextRequest, TextStream, Token, Usage,
 };
+use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use serde_json::json;
 
 fn load(change: impl FnOnce(&mut EngineOptions)) -> Engine {
@@ -13,6 +15,16 @@ fn load(change: impl FnOnce(&mut EngineOptions)) -> Engine {
     let mut options = EngineOptions { threads: Some(2), optimizations, ..EngineOptions::default() };
     change(&mut options);
     Engine::load(options).unwrap()
+}
+
+/// As [`load`], on a device that needs seconds for a request without an end.
+fn load_slow(change: impl FnOnce(&mut EngineOptions)) -> Engine {
+    let device = FaultDevice::new(CpuDevice::new(&CpuOptions { threads: Some(2), ..CpuOptions::default() }));
+    let plan = FaultPlan::new(0).with(Fault::SubmissionTimeout, 1.0);
+    device.arm(plan.with_timeout(Duration::from_millis(10)));
+    let mut options = EngineOptions { optimizations: Optimizations::on(), ..EngineOptions::default() };
+    change(&mut options);
+    Engine::load_on(device, options).unwrap()
 }
 
 fn encode(engine: &Engine, text: &str) -> Vec<u32> {
@@ -163,7 +175,7 @@ fn biases_and_end_tokens() {
 
 #[test]
 fn cancellation_frees_blocks_within_a_step() {
-    let engine = load(|options| options.max_sequences = 2);
+    let engine = load_slow(|options| options.max_sequences = 2);
     let prompt = encode(&engine, PROMPTS[0]);
     let endless = || Request { max_tokens: None, ..request(prompt.clone(), Sampling::greedy(), 1) };
     let mut dropped = engine.submit(endless()).unwrap();
@@ -181,7 +193,7 @@ fn cancellation_frees_blocks_within_a_step() {
 
 #[test]
 fn busy_beyond_the_queue() {
-    let engine = load(|options| (options.max_sequences, options.max_queue) = (1, 1));
+    let engine = load_slow(|options| (options.max_sequences, options.max_queue) = (1, 1));
     let prompt = encode(&engine, PROMPTS[0]);
     let endless = || Request { max_tokens: None, ..request(prompt.clone(), Sampling::greedy(), 1) };
     let (_running, _waiting) = (engine.submit(endless()).unwrap(), engine.submit(endless()).unwrap());

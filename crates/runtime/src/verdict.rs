@@ -11,7 +11,8 @@ const LEAST_SPEEDUP: f64 = 0.95;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Verdict {
-    /// Throughput of the optimised path over that of the plain path; absent where the check had an earlier end.
+    /// Throughput of the optimised path over that of the plain path; absent where the check had an earlier end. In
+    /// thousandths: so many digits it has at most, and the same when it was written to a file and read.
     speedup: Option<f64>,
     /// Why the check had an earlier end.
     failure: Option<String>,
@@ -22,6 +23,7 @@ pub struct Verdict {
 impl Verdict {
     /// Both paths gave the same tokens, and the optimised one `speedup` times the throughput of the plain one.
     pub fn same_tokens(speedup: f64, checked_at: u64) -> Self {
+        let speedup = (speedup * 1000.0).round() / 1000.0;
         Self { speedup: Some(speedup), failure: None, checked_at }
     }
 

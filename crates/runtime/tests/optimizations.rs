@@ -4,9 +4,8 @@
 #[path = "transfer_queue/support.rs"]
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use bessemer_hal::{Device, Event};
@@ -56,7 +55,7 @@ impl Three {
         let up = self.queue.upload(&from, &words(&[seed; COUNT]), after)?;
         let (event, value) = up.event();
         input.keep_until((&event, value));
-        let commands = self.rig.scaling(&from, &to, 3);
+        let commands = self.rig.scaling(&from, &to, 3)?;
         let computed = [(self.rig.device.create_event(0)?, 1)];
         let wait = [(event, value)];
         let work = RingWork { commands: &commands, wait: &wait, signal: &computed, reused: false };
@@ -85,6 +84,15 @@ impl Three {
         assert_eq!((ring.in_flight, ring.available_count), (0, 2));
         assert_eq!(ring.total_submitted, ring.total_completed);
         assert_eq!(queue.queue_depth, 0);
+    }
+}
+
+/// Waits until something holds that comes about by itself.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < LONG, "never: {what}");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -167,7 +175,7 @@ fn all_three_run_short_and_recover() {
         let gate = three.rig.device.create_event(0).unwrap();
         let held: Vec<_> = (0..2).map(|_| three.pool.acquire("held", 64 << 20).unwrap()).collect();
         let (from, to) = (three.rig.buffer(BYTES), three.rig.buffer(BYTES));
-        let commands = three.rig.scaling(&from, &to, 3);
+        let commands = three.rig.scaling(&from, &to, 3).unwrap();
         let closed = [(gate.clone(), 1)];
         let work = RingWork { commands: &commands, wait: &closed, signal: &[], reused: false };
         // The third of them waits for 100 ms, and goes ahead.
@@ -213,7 +221,6 @@ fn steps_among_faults_are_right_or_fail_and_leak_nothing() {
             [Fault::HeapMemory, Fault::BufferMemory, Fault::FailureBefore, Fault::FailureAfter][seed % 4];
         faulty.arm(FaultPlan::new(seed as u64).with(kind, 0.3));
         let outcome = three.step(seed as u32, BYTES, None);
-        // Recording a kernel is not under test here, and panics when it fails.
         faulty.disarm();
         if let Ok(bytes) = outcome {
             assert!(bytes == expected(seed as u32), "step {seed}");
@@ -231,26 +238,31 @@ fn steps_among_faults_are_right_or_fail_and_leak_nothing() {
     assert!(three.queue.get_metrics().failed_transfers > 0 && three.ring.get_statistics().total_failed > 0);
 }
 
+/// Steps that wait, for the device or for each other, and steps that are anywhere on their way.
 #[test]
 fn a_lost_device_fails_every_step_and_all_memory_comes_back() {
-    let mut rig = Rig::cpu();
-    let inner = rig.device.clone();
-    let before = inner.allocated();
-    let faulty = FaultDevice::new(inner.clone());
-    rig.device = faulty.clone();
-    let three = Arc::new(Three::new(rig));
-    let gate = faulty.create_event(0).unwrap();
-    let stuck: Vec<_> = (0..3)
-        .map(|seed| {
-            let (three, gate) = (three.clone(), gate.clone());
-            std::thread::spawn(move || three.step(seed, BYTES, Some((gate, 1))).is_err())
-        })
-        .collect();
-    std::thread::sleep(SHORT);
-    faulty.lose("as ordered by the test");
-    assert!(stuck.into_iter().all(|thread| thread.join().unwrap()), "each was told");
-    assert!(three.step(9, BYTES, None).is_err());
-    three.end();
-    drop((three, gate, faulty));
-    assert_eq!(inner.allocated(), before);
+    for round in 0..20 {
+        let mut rig = Rig::cpu();
+        let inner = rig.device.clone();
+        let before = inner.allocated();
+        let faulty = FaultDevice::new(inner.clone());
+        rig.device = faulty.clone();
+        let (three, gate) = (Three::new(rig), faulty.create_event(0).unwrap());
+        std::thread::scope(|scope| {
+            let (three, gate) = (&three, &gate);
+            let step = |seed| scope.spawn(move || three.step(seed, BYTES, Some((gate.clone(), 1))));
+            let steps = [step(0), step(1), step(2)];
+            if round % 2 == 0 {
+                until("transfers have all slots", || three.queue.get_metrics().queue_depth == 2);
+            }
+            std::thread::sleep(Duration::from_micros(50) * round);
+            faulty.lose("as ordered by the test");
+            assert!(steps.into_iter().all(|step| step.join().unwrap().is_err()), "each was told");
+        });
+        assert!(three.step(9, BYTES, None).is_err());
+        three.end();
+        drop((three, gate, faulty));
+        // The device inside ends what it was given, a moment after it was told of as lost.
+        until("all memory came back", || inner.allocated() == before);
+    }
 }

@@ -22,24 +22,26 @@ impl Server {
         if let Some(key) = key {
             command.env("BESSEMER_API_KEY", key);
         }
-        let child = command.args(["serve", "--port", "0", "--log-format", "json"]).spawn().unwrap();
-        let mut server = Self { child, stderr: None, log: String::new(), address: String::new() };
-        let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
-        while server.address.is_empty() {
-            let mut line = String::new();
-            assert_ne!(
-                stderr.read_line(&mut line).unwrap(),
-                0,
-                "the server ended before it listened: {}",
-                server.log
-            );
-            if let Some(address) = line.trim_end().strip_prefix("listening on http://") {
-                server.address = address.to_owned();
-            }
-            server.log.push_str(&line);
-        }
-        server.stderr = Some(stderr);
+        let mut child = command.args(["serve", "--port", "0", "--log-format", "json"]).spawn().unwrap();
+        let stderr = Some(BufReader::new(child.stderr.take().unwrap()));
+        let mut server = Self { child, stderr, log: String::new(), address: String::new() };
+        let line = server.read_log_until("listening on http://");
+        line.trim_end().strip_prefix("listening on http://").unwrap().clone_into(&mut server.address);
         server
+    }
+
+    /// Reads the log up to a line that holds `wanted`.
+    fn read_log_until(&mut self, wanted: &str) -> String {
+        let stderr = self.stderr.as_mut().unwrap();
+        loop {
+            let mut line = String::new();
+            let count = stderr.read_line(&mut line).unwrap();
+            assert_ne!(count, 0, "the log ended before '{wanted}': {}", self.log);
+            self.log.push_str(&line);
+            if line.contains(wanted) {
+                return line;
+            }
+        }
     }
 
     /// Sends a request and returns the connection, from which the response can be read.
@@ -116,12 +118,12 @@ fn a_running_request_is_finished_after_the_first_signal() {
 
 #[test]
 fn the_second_signal_ends_at_once() {
-    let server = Server::start(None);
+    let mut server = Server::start(None);
     // Many at once, so that they cannot be done before the second signal.
     let mut streams: Vec<_> = (0..16).map(|_| server.send("POST", "/v1/completions", "", LONG)).collect();
     streams.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 15]).unwrap());
     server.signal("-INT");
-    std::thread::sleep(Duration::from_millis(100));
+    server.read_log_until("finishing running requests");
     server.signal("-INT");
     let (code, log) = server.end();
     assert_eq!(code, Some(130), "{log}");

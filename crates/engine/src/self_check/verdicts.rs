@@ -122,3 +122,20 @@ fn replace(path: &Path, data: &[u8]) -> std::io::Result<()> {
     }
     written
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_is_read_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let verdicts = Verdicts { folder: Some(folder.path().to_owned()), subject: "a test".into() };
+        let settings = Optimizations::default();
+        for step in 0..300 {
+            let verdict = Verdict::same_tokens(f64::from(step).sqrt() / 7.0, 1_795_280_400);
+            verdicts.keep(&settings, &verdict);
+            assert_eq!(verdicts.find(&settings), Some(verdict));
+        }
+    }
+}

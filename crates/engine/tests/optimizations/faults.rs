@@ -9,7 +9,7 @@ use bessemer_engine::{Engine, EngineError, Feature, Optimizations};
 use bessemer_hal::Device;
 use bessemer_hal::fault::{Fault, FaultDevice};
 
-use crate::support::{collect, cpu, engine, request, together};
+use crate::support::{collect, cpu, engine, request, slow, together};
 
 fn faulty(device: Arc<dyn Device>, optimizations: Optimizations) -> (Arc<FaultDevice>, Engine) {
     let fault = FaultDevice::new(device);
@@ -84,7 +84,8 @@ fn a_lost_device_ends_every_request_and_refuses_the_next() {
     for optimizations in settings {
         let (fault, engine) = faulty(cpu(), optimizations.clone());
         let vocab = engine.info().vocab;
-        // More than run at once, so that some wait.
+        // So slow that none of them comes to its end, and more than run at once, so that some wait.
+        fault.arm(slow(Duration::from_millis(5)));
         let ask = |number| engine.submit(request(number, vocab, 500));
         let streams: Vec<_> = (0..24).map(|number| ask(number).unwrap()).collect();
         engine.health().unwrap();

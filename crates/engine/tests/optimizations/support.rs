@@ -7,10 +7,13 @@ use std::time::Duration;
 use bessemer_engine::{
     Engine, EngineError, EngineOptions, Feature, Master, Optimizations, Reply, ReplyStream, Request, Sampling,
 };
-use bessemer_hal::Device;
-use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::cpu::{CpuDevice, CpuOptions, Invocation};
 use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use bessemer_hal::vulkan::{AdapterKind, VulkanDevice, VulkanOptions, adapters};
+use bessemer_hal::{
+    Buffer, BufferDesc, Code, CommandBuffer, Device, DeviceInfo, Dispatch, Encoder, Event, Heap, HeapDesc,
+    Pipeline, PipelineDesc, QueueKind, Result, Slice, Submission, Submit,
+};
 
 /// Every setting of the master switch and the three features.
 pub fn combinations() -> Vec<Optimizations> {
@@ -28,11 +31,91 @@ pub fn cpu() -> Arc<dyn Device> {
     CpuDevice::new(&CpuOptions { threads: Some(2), ..CpuOptions::default() })
 }
 
-/// The CPU device; each submission to its compute queue takes this much longer.
+/// Each submission to the compute queue takes this much longer.
+pub fn slow(delay: Duration) -> FaultPlan {
+    FaultPlan::new(1).with(Fault::SubmissionTimeout, 1.0).with_timeout(delay)
+}
+
+/// The CPU device, [`slow`].
 pub fn slow_compute(delay: Duration) -> Arc<dyn Device> {
     let device = FaultDevice::new(cpu());
-    device.arm(FaultPlan::new(1).with(Fault::SubmissionTimeout, 1.0).with_timeout(delay));
+    device.arm(slow(delay));
     device
+}
+
+/// The CPU device with something added that no fault is like.
+#[derive(Debug)]
+pub struct Odd {
+    inner: Arc<dyn Device>,
+    /// Runs ahead of everything that is submitted to the compute queue.
+    ahead: Option<CommandBuffer>,
+    /// Whether the first bit of what the host writes to data of steps in heaps arrives turned.
+    bad_heaps: bool,
+}
+
+const BAD: &str = "bad";
+
+impl Odd {
+    pub fn with_bad_heaps(inner: Arc<dyn Device>) -> Arc<dyn Device> {
+        Arc::new(Self { inner, ahead: None, bad_heaps: true })
+    }
+
+    /// Each submission to the compute queue takes this much longer, and those behind it wait for it. (What
+    /// [`slow_compute`] holds back it holds back from when it was submitted, several at the same time.)
+    pub fn slow(inner: Arc<dyn Device>, delay: Duration) -> Arc<dyn Device> {
+        fn pause(inv: &mut Invocation<'_>) {
+            std::thread::sleep(Duration::from_millis(inv.params()));
+        }
+        let code = Code::Cpu(pause);
+        let pipeline = inner.create_pipeline(&PipelineDesc { label: "pause", code }).unwrap();
+        let params = (delay.as_millis() as u64).to_ne_bytes().to_vec();
+        let mut encoder = inner.create_encoder("pause").unwrap();
+        encoder.dispatch(&Dispatch { pipeline, bindings: vec![], params, groups: [1; 3] }).unwrap();
+        let ahead = Some(encoder.finish().unwrap());
+        Arc::new(Self { inner, ahead, bad_heaps: false })
+    }
+}
+
+impl Device for Odd {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+    fn allocated(&self) -> u64 {
+        self.inner.allocated()
+    }
+    fn create_heap(&self, desc: &HeapDesc<'_>) -> Result<Heap> {
+        self.inner.create_heap(desc)
+    }
+    fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<Buffer> {
+        // Weights are in heaps as well; those of the pool are for the data of steps.
+        let bad = self.bad_heaps && desc.place.is_some() && desc.label == "step_data";
+        self.inner.create_buffer(&BufferDesc { label: if bad { BAD } else { desc.label }, ..*desc })
+    }
+    fn create_pipeline(&self, desc: &PipelineDesc) -> Result<Pipeline> {
+        self.inner.create_pipeline(desc)
+    }
+    fn create_event(&self, initial: u64) -> Result<Event> {
+        self.inner.create_event(initial)
+    }
+    fn create_encoder(&self, label: &str) -> Result<Box<dyn Encoder>> {
+        self.inner.create_encoder(label)
+    }
+    fn submit(&self, queue: QueueKind, submit: Submit<'_>) -> Result<Submission> {
+        if let Some(ahead) = self.ahead.as_ref().filter(|_| queue == QueueKind::Compute) {
+            self.inner.submit(queue, Submit::new(ahead))?;
+        }
+        self.inner.submit(queue, submit)
+    }
+    fn write(&self, slice: &Slice, data: &[u8]) -> Result<()> {
+        let mut data = data.to_vec();
+        if slice.buffer().label() == BAD {
+            data[0] ^= 1;
+        }
+        self.inner.write(slice, &data)
+    }
+    fn read(&self, slice: &Slice, data: &mut [u8]) -> Result<()> {
+        self.inner.read(slice, data)
+    }
 }
 
 /// Runs `test` on a Vulkan device under the validation layer, which must find nothing: the one made of software, or the
@@ -99,7 +182,7 @@ pub fn request(number: usize, vocab: usize, tokens: usize) -> Request {
 }
 
 /// All tokens of a stream, or why it failed.
-pub fn collect(mut stream: ReplyStream) -> Result<Vec<u32>, EngineError> {
+pub fn collect(mut stream: ReplyStream) -> std::result::Result<Vec<u32>, EngineError> {
     let mut tokens = Vec::new();
     loop {
         match stream.blocking_next().expect("a stream ends with an end") {

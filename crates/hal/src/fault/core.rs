@@ -11,8 +11,9 @@ use super::submission::FaultSubmission;
 use crate::monitor::lock;
 use crate::{DeviceError, Event, QueueKind, Result};
 
-/// How long the ends of submissions may lag behind the events that they raise, when the device is lost between.
-const LAG: Duration = Duration::from_millis(20);
+/// How long the ends of submissions may lag behind the events that they raise, when the device is lost between: as long as
+/// a busy system may keep the thread of a queue off its cores.
+const LAG: Duration = Duration::from_secs(1);
 
 pub(crate) struct Core {
     pub(crate) schedule: Mutex<Schedule>,

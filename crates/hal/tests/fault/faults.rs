@@ -111,7 +111,8 @@ fn a_submission_that_times_out_holds_back_what_waits_for_it_and_succeeds_later()
     each(|inner| {
         for queue in QUEUES {
             let device = FaultDevice::new(inner.clone());
-            device.arm(FaultPlan::new(1).with_timeout(Duration::from_millis(200)));
+            let timeout = Duration::from_millis(200);
+            device.arm(FaultPlan::new(1).with_timeout(timeout));
             let [x, y, z] = [3, 0, 0].map(|v| buffer(&*device, &[v; 16]));
             let (upload, step) = (copying(&*device, "upload", &x, &y), copying(&*device, "step", &y, &z));
             let arrived = device.create_event(0).unwrap();
@@ -119,14 +120,17 @@ fn a_submission_that_times_out_holds_back_what_waits_for_it_and_succeeds_later()
             device.next(Fault::SubmissionTimeout);
             let late = raising(&*device, queue, &upload, &arrived, 1);
             let follower = awaiting(&*device, QueueKind::Compute, &step, &arrived, 1);
-            assert!(matches!(late.wait(SHORT), Err(DeviceError::Timeout { millis: 20, .. })));
-            assert!(matches!(arrived.wait(1, SHORT), Err(DeviceError::Timeout { .. })));
-            assert_eq!((late.poll(), follower.poll(), arrived.value()), (None, None, Ok(0)));
+            // On a busy machine the time may be over before it is looked at.
+            let early = |holds: bool| assert!(holds || begin.elapsed() >= timeout);
+            early(matches!(late.wait(SHORT), Err(DeviceError::Timeout { millis: 20, .. })));
+            early(matches!(arrived.wait(1, SHORT), Err(DeviceError::Timeout { .. })));
+            early((late.poll(), follower.poll(), arrived.value()) == (None, None, Ok(0)));
             // Its bytes are in use as long as it is late.
-            assert!(usage(device.write(&x.whole(), &[0; 64])).contains("'upload'"));
+            let written = device.write(&x.whole(), &[0; 64]);
+            early(matches!(written, Err(DeviceError::Usage(rule)) if rule.contains("'upload'")));
             follower.wait(LONG).unwrap();
             late.wait(LONG).unwrap();
-            assert!(begin.elapsed() >= Duration::from_millis(200));
+            assert!(begin.elapsed() >= timeout);
             assert_eq!(get(&*device, &z), [3; 16]);
             assert_eq!(injected(&device, Fault::SubmissionTimeout), 1);
         }

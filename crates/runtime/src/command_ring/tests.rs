@@ -1,6 +1,7 @@
 //! The ring on the CPU device, whole and under faults.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
@@ -64,9 +65,16 @@ fn a_full_ring_waits_for_its_oldest() {
     let go = [(device.create_event(0).unwrap(), 1)];
     let first = ring.submit(held(&commands, &go)).unwrap();
     ring.submit(work(&commands)).unwrap();
+    let begun = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let third = scope.spawn(|| ring.submit(work(&commands)).unwrap());
-        std::thread::sleep(Duration::from_millis(50));
+        let third = scope.spawn(|| {
+            begun.store(true, Ordering::SeqCst);
+            ring.submit(work(&commands)).unwrap()
+        });
+        while !begun.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(100));
         assert!(!third.is_finished(), "it waits");
         assert_eq!(ring.get_statistics().in_flight, 2);
         go[0].0.signal(1);

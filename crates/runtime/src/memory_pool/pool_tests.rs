@@ -267,6 +267,17 @@ fn trimming_gives_back_idle_heaps_only() {
 }
 
 #[test]
+fn a_heap_in_use_serves_on_when_the_others_are_trimmed() {
+    let (_device, pool) = noop(1024);
+    let kept = pool.acquire("kept", MB).unwrap();
+    assert_eq!(pool.trim(), 0);
+    drop(pool.acquire("beside", MB).unwrap());
+    let now = pool.statistics();
+    assert_eq!((now.device_allocations, now.total_heaps, now.fallback_allocations), (1, 1, 0));
+    drop(kept);
+}
+
+#[test]
 fn off_every_buffer_is_a_device_allocation() {
     let (device, pool) = noop(1024);
     pool.set_enabled(false);

@@ -47,6 +47,7 @@ fn memory_is_not_lent_again_while_its_submission_runs() {
     let buffers: Vec<PoolBuffer> = (0..3).map(|_| pool.acquire("step", MB).unwrap()).collect();
     let ids: Vec<u64> = buffers.iter().map(|buffer| buffer.id()).collect();
     pool.release_after(buffers, &held.submission);
+    assert_eq!(pool.waiting(), 1, "the device is asked once for all of them");
     let now = pool.statistics();
     assert_eq!((now.live, now.pending, now.total_released), (3, 3, 0));
     let other = pool.acquire("next", MB).unwrap();

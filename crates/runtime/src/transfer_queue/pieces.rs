@@ -362,3 +362,58 @@ pub(super) fn is_reached(event: &Event, value: u64) -> TransferResult<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+    use bessemer_hal::fault::{Fault, FaultDevice};
+    use bessemer_hal::noop::NoopDevice;
+    use bessemer_hal::{BufferDesc, Device};
+
+    use super::super::TransferQueueConfig;
+    use super::*;
+    use crate::logged::logged;
+
+    #[test]
+    fn a_transfer_that_is_made_again_is_told() {
+        let inner = CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() });
+        let fault = FaultDevice::with_own_memory(inner);
+        let config = TransferQueueConfig {
+            verify_checksums: true,
+            // On a busy machine any of them may be.
+            log_slow_operations: false,
+            ..TransferQueueConfig::default()
+        };
+        let queue = TransferQueue::new(fault.clone(), config).unwrap();
+        let slice = fault.create_buffer(&BufferDesc::own("ids", 64)).unwrap().whole();
+        assert!(logged(|| drop(queue.upload(&slice, &[3; 64], None).unwrap())).is_empty());
+        fault.next(Fault::TransferCorruption);
+        let up = logged(|| drop(queue.upload(&slice, &[4; 64], None).unwrap()));
+        fault.next(Fault::TransferCorruption);
+        let down = logged(|| drop(queue.download(&slice, None).unwrap()));
+        for (lines, what) in [(up, "upload of 64 bytes"), (down, "download of 64 bytes")] {
+            assert!(lines.len() == 1 && lines[0].contains(what), "{lines:?}");
+            assert!(lines[0].contains("'ids'") && lines[0].contains("once more on the compute queue"));
+        }
+    }
+
+    #[test]
+    fn longer_than_ten_milliseconds_is_slow_and_told_where_that_is_asked_for() {
+        for asked in [true, false] {
+            let config = TransferQueueConfig { log_slow_operations: asked, ..TransferQueueConfig::default() };
+            let queue = TransferQueue::new(NoopDevice::new(None), config).unwrap();
+            for (nanos, slow) in [(10_000_000, false), (10_000_001, true)] {
+                let operation = Operation::new(queue.id, Direction::Up, 77, 1);
+                let took = Duration::from_nanos(nanos);
+                let lines = logged(|| queue.note_arrival(&operation, Path::Staged, took));
+                let told = lines.iter().filter(|line| line.contains("slow transfer") && line.contains("77"));
+                assert_eq!(
+                    (told.count(), lines.len()),
+                    (usize::from(slow && asked), usize::from(slow && asked))
+                );
+                assert_eq!(queue.get_metrics().slow_operations, u64::from(slow && asked));
+            }
+            assert_eq!(queue.get_metrics().total_uploads, 2);
+        }
+    }
+}

@@ -105,7 +105,7 @@ fn switched_off_an_event_that_never_comes_does_not_stop_the_compute_queue() {
     let (a, b) = (rig.buffer(40), rig.buffer(40));
     let never = rig.device.create_event(0).unwrap();
     assert!(queue.upload(&a, &[1; 40], Some((never, 1))).unwrap_err().is_timeout());
-    let commands = rig.scaling(&a, &b, 1);
+    let commands = rig.scaling(&a, &b, 1).unwrap();
     rig.device.submit(QueueKind::Compute, Submit::new(&commands)).unwrap().wait(LONG).unwrap();
     assert_eq!(queue.get_metrics().queue_depth, 0);
 }
@@ -116,7 +116,7 @@ fn a_store_to_bytes_that_compute_uses_is_refused() {
     let device = Odd::new(rig.device.clone(), true, true);
     let queue = queue(&(device.clone() as Arc<dyn Device>), |_| ());
     let (a, b, gate) = (rig.buffer(40), rig.buffer(40), device.create_event(0).unwrap());
-    let commands = rig.scaling(&a, &b, 1);
+    let commands = rig.scaling(&a, &b, 1).unwrap();
     let submit = Submit { wait: &[(gate.clone(), 1)], ..Submit::new(&commands) };
     let compute = device.submit(QueueKind::Compute, submit).unwrap();
     let error = queue.upload(&a, &[1; 40], None).unwrap_err();

@@ -79,11 +79,17 @@ fn slow_operations_are_counted_where_they_are_asked_for() {
             (config.log_slow_operations, config.verbose_logging) = (asked, true);
         });
         let slice = buffer(&*device, 10);
-        queue.upload(&slice, &[1; 10], None).unwrap();
+        let is_counted = || {
+            let before = queue.get_metrics().slow_operations;
+            queue.upload(&slice, &[1; 10], None).unwrap();
+            queue.get_metrics().slow_operations != before
+        };
+        // On a busy machine one or the other takes long.
+        assert!((0..100).any(|_| !is_counted()));
         device.slow_writes.store(true, Ordering::SeqCst);
-        queue.upload(&slice, &[2; 10], None).unwrap();
+        assert_eq!(is_counted(), asked);
         let metrics = queue.get_metrics();
-        assert_eq!(metrics.slow_operations, u64::from(asked));
-        assert!(metrics.avg_upload_ms >= 7.5, "half of 15 ms: {metrics:?}");
+        let sum = metrics.avg_upload_ms * metrics.total_uploads as f64;
+        assert!(sum >= 15.0, "{metrics:?}");
     }
 }

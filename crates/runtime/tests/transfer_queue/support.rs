@@ -185,7 +185,7 @@ impl Rig {
     }
 
     /// Commands that write `from · factor + 1` to `to`, both of `u32`.
-    pub fn scaling(&self, from: &Slice, to: &Slice, factor: u32) -> CommandBuffer {
+    pub fn scaling(&self, from: &Slice, to: &Slice, factor: u32) -> Result<CommandBuffer> {
         let count = to.size() as usize / 4;
         let tiling = Tiling::by_cols(1, count, 64);
         let (written, groups) = match self.vulkan {
@@ -194,9 +194,9 @@ impl Rig {
         };
         let params = [count as u32, factor].iter().flat_map(|v| v.to_ne_bytes()).collect();
         let bindings = vec![written, Binding::read(from.clone())];
-        let mut encoder = self.device.create_encoder("scale").unwrap();
-        encoder.dispatch(&Dispatch { pipeline: self.scale.clone(), bindings, params, groups }).unwrap();
-        encoder.finish().unwrap()
+        let mut encoder = self.device.create_encoder("scale")?;
+        encoder.dispatch(&Dispatch { pipeline: self.scale.clone(), bindings, params, groups })?;
+        encoder.finish()
     }
 }
 
@@ -208,8 +208,13 @@ impl Drop for Rig {
     }
 }
 
+/// A queue with a small ring, whose waits are as long as they may be.
 pub fn queue(device: &Arc<dyn Device>, change: impl FnOnce(&mut TransferQueueConfig)) -> TransferQueue {
-    let mut config = TransferQueueConfig { staging_buffer_size_mb: 1, ..TransferQueueConfig::default() };
+    let mut config = TransferQueueConfig {
+        staging_buffer_size_mb: 1,
+        timeout_ms: 30_000,
+        ..TransferQueueConfig::default()
+    };
     change(&mut config);
     TransferQueue::new(device.clone(), config).unwrap()
 }

@@ -1,9 +1,12 @@
 //! What goes up comes down.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use bessemer_hal::Device;
-use bessemer_hal::fault::{Fault, FaultDevice};
+use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
+use bessemer_runtime::TransferQueueConfig;
 
 use super::support::*;
 
@@ -136,11 +139,80 @@ fn without_async_a_transfer_is_over_when_it_returns() {
 }
 
 #[test]
+fn every_transfer_has_a_number_of_its_own() {
+    let rig = Rig::cpu();
+    let slice = rig.buffer(10);
+    let mut numbers = Vec::new();
+    for queue in [queue(&rig.device, |_| ()), queue(&rig.device, |_| ())] {
+        for _ in 0..2 {
+            numbers.push(queue.upload(&slice, &[1; 10], None).unwrap().id());
+            numbers.push(queue.download(&slice, None).unwrap().ticket().id());
+        }
+        queue.wait_for_all(LONG).unwrap();
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), 8);
+}
+
+/// Of a transfer that takes a while.
+#[test]
+fn what_is_not_asynchronous_has_ended_when_it_returns() {
+    type Change = fn(&mut TransferQueueConfig);
+    let uploads: [Change; 3] =
+        [|c| c.async_upload = false, |c| c.use_shared_events = false, |c| c.verify_checksums = true];
+    let downloads: [Change; 2] = [|c| c.async_download = false, |c| c.verify_checksums = true];
+    let faulty = FaultDevice::new(Odd::discrete());
+    faulty.arm(FaultPlan::new(0).with_timeout(SHORT));
+    let device: Arc<dyn Device> = faulty.clone();
+    let slice = buffer(&*device, 100);
+    for change in uploads {
+        let queue = queue(&device, change);
+        faulty.next(Fault::SubmissionTimeout);
+        let begin = Instant::now();
+        let ticket = queue.upload(&slice, &[3; 100], None).unwrap();
+        assert!(begin.elapsed() >= SHORT && queue.is_completed(&ticket));
+    }
+    for change in downloads {
+        let queue = queue(&device, change);
+        assert!(!queue.downloads_ahead());
+        faulty.next(Fault::SubmissionTimeout);
+        let begin = Instant::now();
+        let download = queue.download(&slice, None).unwrap();
+        assert!(begin.elapsed() >= SHORT && queue.is_completed(download.ticket()));
+    }
+}
+
+#[test]
+fn a_wait_for_a_slot_is_counted() {
+    let rig = Rig::cpu();
+    let queue = queue(&rig.device, |config| config.max_pending_ops = 1);
+    let (slice, gate) = (rig.buffer(100), rig.device.create_event(0).unwrap());
+    queue.upload(&slice, &[1; 100], Some((gate.clone(), 1))).unwrap();
+    assert_eq!(queue.get_metrics().sync_wait_count, 0);
+    let begun = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| {
+            begun.store(true, Ordering::SeqCst);
+            queue.upload(&slice, &[2; 100], None).unwrap();
+        });
+        while !begun.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(5 * SHORT);
+        assert!(!second.is_finished());
+        gate.signal(1);
+    });
+    let metrics = queue.get_metrics();
+    assert!(metrics.sync_wait_count == 1 && metrics.avg_sync_wait_ms > 20.0, "{metrics:?}");
+}
+
+#[test]
 fn a_wait_may_be_for_ever() {
     let rig = Rig::cpu();
     let queue = queue(&rig.device, |_| ());
     let slice = rig.buffer(100);
-    let for_ever = std::time::Duration::MAX;
+    let for_ever = Duration::MAX;
     let ticket = queue.upload(&slice, &[3; 100], None).unwrap();
     queue.wait_for_completion(&ticket, for_ever).unwrap();
     let mut back = queue.download(&slice, None).unwrap();
@@ -155,7 +227,7 @@ fn asking_is_enough_to_see_a_transfer_end() {
     let queue = queue(&rig.device, |config| config.max_pending_ops = 3);
     assert_eq!((queue.config().max_pending_ops, queue.config().staging_buffer_size_mb), (3, 1));
     let ticket = queue.upload(&rig.buffer(100), &[3; 100], None).unwrap();
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     while !queue.is_completed(&ticket) {
         assert!(begin.elapsed() < LONG, "it never ends");
         std::thread::yield_now();

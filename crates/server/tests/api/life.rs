@@ -1,10 +1,11 @@
 //! Clients that leave, servers that end, engines that are full.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bessemer_engine::{Engine, EngineOptions};
+use bessemer_engine::{Engine, EngineOptions, Optimizations};
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
-use bessemer_hal::fault::FaultDevice;
+use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use bessemer_server::ServerOptions;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,6 +32,15 @@ fn own_engine(options: EngineOptions) -> Engine {
     Engine::load(options).unwrap()
 }
 
+/// One on which an endless request takes seconds, and its device.
+fn slow_engine(options: EngineOptions) -> (Engine, Arc<FaultDevice>) {
+    let device = FaultDevice::new(CpuDevice::new(&CpuOptions::default()));
+    let plan = FaultPlan::new(0).with(Fault::SubmissionTimeout, 1.0);
+    device.arm(plan.with_timeout(Duration::from_millis(10)));
+    let options = EngineOptions { optimizations: Optimizations::on(), ..options };
+    (Engine::load_on(device.clone(), options).unwrap(), device)
+}
+
 async fn until(what: &str, reached: impl Fn() -> bool) {
     let start = Instant::now();
     while !reached() {
@@ -41,7 +51,7 @@ async fn until(what: &str, reached: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_client_that_leaves_frees_its_blocks() {
-    let engine = own_engine(EngineOptions::default());
+    let (engine, _) = slow_engine(EngineOptions::default());
     let server = Server::with(engine.clone(), ServerOptions::default()).await;
     for stream in [true, false] {
         let mut body = endless(stream);
@@ -62,7 +72,8 @@ async fn a_client_that_leaves_frees_its_blocks() {
 
 #[tokio::test]
 async fn a_full_engine_answers_429() {
-    let engine = own_engine(EngineOptions { max_sequences: 1, max_queue: 0, ..EngineOptions::default() });
+    let (engine, _) =
+        slow_engine(EngineOptions { max_sequences: 1, max_queue: 0, ..EngineOptions::default() });
     let server = Server::with(engine.clone(), ServerOptions::default()).await;
     let mut first = server.open_post(PATH, &endless(true)).await;
     read_until(&mut first, "data: ").await;
@@ -81,7 +92,8 @@ async fn a_full_engine_answers_429() {
 
 #[tokio::test]
 async fn choices_are_all_or_none() {
-    let engine = own_engine(EngineOptions { max_sequences: 1, max_queue: 1, ..EngineOptions::default() });
+    let (engine, _) =
+        slow_engine(EngineOptions { max_sequences: 1, max_queue: 1, ..EngineOptions::default() });
     let server = Server::with(engine.clone(), ServerOptions::default()).await;
     let mut body = endless(false);
     body["n"] = json!(3);
@@ -109,7 +121,7 @@ async fn running_requests_finish_at_the_end() {
 
 #[tokio::test]
 async fn the_drain_timeout_breaks_off_what_is_left() {
-    let engine = own_engine(EngineOptions::default());
+    let (engine, _) = slow_engine(EngineOptions::default());
     let options = ServerOptions { drain_timeout: Duration::from_millis(100), ..ServerOptions::default() };
     let mut server = Server::with(engine.clone(), options).await;
     let mut body = endless(true);
@@ -126,21 +138,23 @@ async fn the_drain_timeout_breaks_off_what_is_left() {
 
 #[tokio::test]
 async fn new_requests_on_an_open_connection_get_503_while_draining() {
-    let engine = own_engine(EngineOptions::default());
+    let (engine, _) = slow_engine(EngineOptions::default());
     let mut server = Server::with(engine, ServerOptions::default()).await;
+    let mut idle = TcpStream::connect(server.address).await.unwrap();
     let mut running = server.open_post(PATH, &endless(true)).await;
     read_until(&mut running, "data: ").await;
     // The head of this request arrives before the signal, its body after it.
     let mut late = TcpStream::connect(server.address).await.unwrap();
     let body = endless(false).to_string();
     let head = format!(
-        "POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        "POST {PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\nexpect: 100-continue\r\n\
+         content-length: {}\r\n\r\n",
         body.len()
     );
     late.write_all(head.as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    read_until(&mut late, "100 Continue\r\n\r\n").await;
     server.signal();
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(idle.read(&mut [0; 16]).await.unwrap(), 0, "idle connections close while it drains");
     late.write_all(body.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     late.read_to_end(&mut bytes).await.unwrap();
@@ -152,7 +166,7 @@ async fn new_requests_on_an_open_connection_get_503_while_draining() {
 
 #[tokio::test]
 async fn an_engine_that_fails_in_a_stream_is_an_error_event() {
-    let engine = own_engine(EngineOptions::default());
+    let (engine, _) = slow_engine(EngineOptions::default());
     let server = Server::with(engine.clone(), ServerOptions::default()).await;
     let mut stream = server.open_post(PATH, &endless(true)).await;
     let mut text = read_until(&mut stream, "data: ").await;
@@ -168,8 +182,7 @@ async fn an_engine_that_fails_in_a_stream_is_an_error_event() {
 
 #[tokio::test]
 async fn a_lost_device_is_told_to_clients_and_to_who_watches() {
-    let device = FaultDevice::new(CpuDevice::new(&CpuOptions::default()));
-    let engine = Engine::load_on(device.clone(), EngineOptions::default()).unwrap();
+    let (engine, device) = slow_engine(EngineOptions::default());
     let server = Server::with(engine, ServerOptions::default()).await;
     let mut stream = server.open_post(PATH, &endless(true)).await;
     let mut text = read_until(&mut stream, "data: ").await;

@@ -111,12 +111,9 @@ async fn origins() {
 
 #[tokio::test]
 async fn bodies() {
-    let options = ServerOptions {
-        max_body_bytes: 1000,
-        body_timeout: Duration::from_millis(300),
-        ..ServerOptions::default()
-    };
-    let server = Server::with(engine(), options).await;
+    let options = ServerOptions { max_body_bytes: 1000, ..ServerOptions::default() };
+    let hasty = ServerOptions { body_timeout: Duration::from_millis(300), ..options.clone() };
+    let (server, hasty) = (Server::with(engine(), options).await, Server::with(engine(), hasty).await);
     let json = ("content-type", "application/json");
     let code = |reply: &Reply| reply.json()["error"]["code"].as_str().unwrap().to_owned();
 
@@ -124,7 +121,7 @@ async fn bodies() {
     assert_eq!((large.status, code(&large)), (413, "body_too_large".to_owned()));
     let chunked: Vec<u8> = [b"400\r\n", &[b' '; 0x400][..], b"\r\n0\r\n\r\n"].concat();
     let headers = [json, ("transfer-encoding", "chunked"), ("content-length", "")];
-    let large = server.send("POST", CHAT, &headers[..2], &[]).await;
+    let large = hasty.send("POST", CHAT, &headers[..2], &[]).await;
     assert_eq!(large.status, 408, "no chunk was sent: {large:?}");
     let mut stream = server.open("POST", CHAT, &headers[..2], &[]).await;
     tokio::io::AsyncWriteExt::write_all(&mut stream, &chunked).await.unwrap();
@@ -132,7 +129,7 @@ async fn bodies() {
     stream.read_to_end(&mut bytes).await.unwrap();
     assert_eq!(Reply::parse(&bytes).status, 413);
 
-    let slow = server.send("POST", CHAT, &[json, ("content-length", "900")], b"{").await;
+    let slow = hasty.send("POST", CHAT, &[json, ("content-length", "900")], b"{").await;
     assert_eq!((slow.status, code(&slow)), (408, "request_timeout".to_owned()));
     for headers in [&[][..], &[("content-type", "text/plain")]] {
         let plain = server.send("POST", CHAT, headers, b"{}").await;
