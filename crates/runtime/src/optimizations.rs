@@ -12,7 +12,7 @@ use crate::command_ring::{CommandRingConfig, CommandRingStatistics};
 use crate::memory_budget::MemoryBudgetGauges;
 use crate::memory_pool::{MemoryPoolConfig, MemoryPoolStatistics};
 use crate::transfer_queue::{TransferMetrics, TransferQueueConfig};
-use crate::{Master, SettingError, Verdict};
+use crate::{FallbackLogLevel, Master, SettingError, Verdict};
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -64,6 +64,8 @@ pub struct Optimizations {
     pub graceful_fallback: bool,
     /// Whether that is logged.
     pub log_fallbacks: bool,
+    /// How loudly.
+    pub fallback_log_level: FallbackLogLevel,
     /// Transient memory from heaps.
     pub memory_pool: FeatureSettings<MemoryPoolConfig>,
     /// Transfers beside compute.
@@ -78,6 +80,7 @@ impl Default for Optimizations {
             enabled: Master::default(),
             graceful_fallback: true,
             log_fallbacks: true,
+            fallback_log_level: FallbackLogLevel::default(),
             memory_pool: FeatureSettings::default(),
             blit_queue: FeatureSettings::default(),
             command_buffer_ring: FeatureSettings::default(),
