@@ -1,6 +1,7 @@
 //! The program as its users see it: arguments in; output, messages and exit codes out.
 
 mod checkpoint;
+mod config;
 mod generate;
 mod measure;
 mod run;
