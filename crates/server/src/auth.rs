@@ -19,7 +19,8 @@ pub async fn require_key(State(app): State<Arc<App>>, request: Request, next: Ne
     }
 }
 
-fn check(key: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+/// Whether these headers have the key.
+pub fn check(key: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(given) = headers.get(header::AUTHORIZATION) else {
         return Err(ApiError::unauthorised(
             "authorization: an API key is required, but none was given. Send `Authorization: Bearer KEY`",

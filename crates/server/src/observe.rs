@@ -1,15 +1,13 @@
 //! One span and one line of log for each request, and the id that ties them to the client's.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
-use crate::app::App;
 use crate::id;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,7 +18,7 @@ const MAX_ID: usize = 128;
 /// Gives the request an id and a span, and logs how it was answered.
 ///
 /// The path is logged as the route's pattern: what a client wrote into it is not ours to keep.
-pub async fn observe(State(_): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn observe(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = given_id(request.headers()).unwrap_or_else(|| id::unique("req"));
     let method = request.method().clone();
