@@ -16,6 +16,7 @@ mod failure;
 mod given;
 mod logging;
 mod model_arguments;
+mod operator;
 mod output;
 mod progress;
 mod sampling_arguments;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bessemer_config::{Configuration, PRESETS, Sources};
+use bessemer_config::{ConfigFile, Configuration, PRESETS, Sources};
 use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser};
 
@@ -74,10 +74,15 @@ impl ServeArguments {
         config_file::find(self.config.as_deref())
     }
 
+    /// The file with what is in it now.
+    pub fn read(&self) -> anyhow::Result<Option<ConfigFile>> {
+        self.file()?.map(|path| config_file::read(&path)).transpose()
+    }
+
     /// What arguments, environment and file come to.
     pub fn configuration(&self) -> anyhow::Result<Configuration> {
-        let file = self.file()?.map(|path| config_file::read(&path)).transpose()?;
-        let sources = Sources { file, environment: environment::settings()?, arguments: self.given() };
+        let sources =
+            Sources { file: self.read()?, environment: environment::settings()?, arguments: self.given() };
         Ok(sources.resolve()?)
     }
 

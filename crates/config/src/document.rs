@@ -12,6 +12,9 @@ use crate::problem::shortened;
 /// Levels of a document at most; the configuration has four.
 const MAX_DEPTH: usize = 16;
 
+/// Keys of a section at most.
+const MAX_ENTRIES: usize = 1000;
+
 /// Bytes of a document at most.
 pub(crate) const MAX_BYTES: usize = 1 << 20;
 
@@ -204,6 +207,14 @@ impl Open {
                             cure: "remove one of them",
                         });
                     }
+                    if entries.len() >= MAX_ENTRIES {
+                        return Err(Malformed {
+                            line: node.line,
+                            given: format!("the key after {MAX_ENTRIES} others"),
+                            rule: "no section has so many",
+                            cure: "give a configuration of this program",
+                        });
+                    }
                     *key = Some((text, node.line));
                 }
             },
@@ -250,5 +261,7 @@ mod tests {
         assert!(refused("a:\n\t- b\n").1.starts_with("no YAML: "));
         assert!(parse(&" ".repeat(MAX_BYTES + 1)).is_err());
         assert!(parse(&"[".repeat(MAX_BYTES)).is_err());
+        let many: String = (0..100_000).map(|n| format!("a{n}: 1\n")).collect();
+        assert_eq!(refused(&many), (1001, "the key after 1000 others".into()));
     }
 }

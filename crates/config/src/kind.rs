@@ -134,8 +134,8 @@ impl Kind {
         let number = given.parse::<f64>().ok().filter(|number| !number.is_nan());
         match self {
             Self::Flag | Self::Switch => match given.to_ascii_lowercase().as_str() {
-                "on" | "yes" | "y" | "1" | "true" => "write true".into(),
-                "off" | "no" | "n" | "0" | "false" => "write false".into(),
+                "on" | "yes" | "y" | "1" | "true" => "write true, without quotes".into(),
+                "off" | "no" | "n" | "0" | "false" => "write false, without quotes".into(),
                 _ => "choose one of them, without quotes".into(),
             },
             Self::Whole(range) | Self::WholeOrZero(range) => match number {
@@ -255,8 +255,14 @@ mod tests {
         assert_eq!(read(&Kind::Flag, "true"), Ok(Value::Flag(true)));
         assert_eq!(read(&Kind::Switch, "False"), Ok(Value::Flag(false)));
         assert_eq!(read(&Kind::Switch, "auto"), Ok(Value::Text("auto".into())));
-        assert_eq!(read(&Kind::Flag, "on").unwrap_err(), "it must be true or false: write true");
-        assert_eq!(read(&Kind::Switch, "no").unwrap_err(), "it must be false, true or auto: write false");
+        assert_eq!(
+            read(&Kind::Flag, "on").unwrap_err(),
+            "it must be true or false: write true, without quotes"
+        );
+        assert_eq!(
+            read(&Kind::Switch, "no").unwrap_err(),
+            "it must be false, true or auto: write false, without quotes"
+        );
         assert!(read(&Kind::Flag, "auto").is_err());
         assert!(read(&Kind::Flag, "\"true\"").is_err());
     }

@@ -9,6 +9,9 @@ use crate::preset::Preset;
 use crate::problem::shortened;
 use crate::{Key, Origin, Problem, Value, nearest};
 
+/// Mistakes of a document that are told; who has made so many has given another document.
+const MAX_PROBLEMS: usize = 50;
+
 /// The values that a source gives, by the key's place in the table.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Layer {
@@ -83,14 +86,17 @@ impl Reading {
         let Content::Map(entries) = &node.content else {
             let field = if section.is_empty() { "the document" } else { section };
             let rule = "it must hold keys with their values";
-            let cure = if section.is_empty() {
-                "write `key: value` lines".to_owned()
-            } else {
-                format!("write them indented below `{}:`", last(section))
+            let cure = match document {
+                Document::Patch => "write an object such as {\"metal_optimizations\": {}}".to_owned(),
+                Document::File(_) if section.is_empty() => "write `key: value` lines".to_owned(),
+                Document::File(_) => format!("write them indented below `{}:`", last(section)),
             };
             return self.problems.push(Problem::new(Some(origin), field, node.shown(), rule, cure));
         };
         for entry in entries {
+            if self.problems.len() >= MAX_PROBLEMS {
+                return;
+            }
             self.entry(section, entry, document);
         }
     }
@@ -100,6 +106,7 @@ impl Reading {
         let path = join(section, &entry.name.replace('-', "_"));
         let is_section = keys().iter().any(|key| is_within(key.section(), &path));
         if is_section {
+            self.note_name(&origin, section, &entry.name, last(&path));
             if entry.value.is_null() && matches!(document, Document::Patch) {
                 self.cleared.push(path);
                 return;
@@ -112,17 +119,17 @@ impl Reading {
         };
         let key = keys().iter().find(by_name).or_else(|| keys().iter().find(by_alias));
         let Some(key) = key else { return self.problems.push(unknown(section, &entry.name, origin)) };
-        if key.name() != entry.name {
-            let written = join(section, &shortened(&entry.name));
-            self.notes.push(format!("{origin}: {written} is another name of {0}: write {0}", key.name()));
-        }
+        self.note_name(&origin, section, &entry.name, key.name());
         let Some(at) = index(key.path) else { return };
         if entry.value.is_null() && matches!(document, Document::Patch) {
-            self.cleared.push(path);
+            self.cleared.push(key.path.to_owned());
             return;
         }
         if let Some(before) = self.layer.given.get(&at) {
-            let given = format!("given twice, first in {}", before.origin);
+            let given = match document {
+                Document::Patch => "given twice".to_owned(),
+                Document::File(_) => format!("given twice, first in {}", before.origin),
+            };
             let rule = "a key is given once, by one of its names";
             return self.problems.push(Problem::new(
                 Some(origin),
@@ -133,6 +140,14 @@ impl Reading {
             ));
         }
         self.value(at, &entry.value, origin);
+    }
+
+    /// Notes that a name is read as another one.
+    fn note_name(&mut self, origin: &Origin, section: &str, written: &str, name: &str) {
+        if written != name {
+            let written = join(section, &shortened(written));
+            self.notes.push(format!("{origin}: {written} is another name of {name}: write {name}"));
+        }
     }
 
     fn value(&mut self, at: usize, node: &Node, origin: Origin) {

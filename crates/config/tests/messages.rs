@@ -200,6 +200,11 @@ fn a_patch_cannot_change_what_counts_at_the_start() {
          port is 80, but it counts when the program starts, and is 8080 now: write it into the file and start again"
     );
     assert!(running.patched(&json!({"port": 8080})).is_ok(), "as it is");
+    let three = running.patched(&json!({"metal_optimizations": {"memory_pool": {"pool_count": 3}}})).unwrap();
+    let back = three.patched(&json!({"metal_optimizations": {"memory_pool": {"pool_count": null}}})).unwrap();
+    assert_eq!(back.settings(), running.settings(), "another name takes back too");
+    let many: serde_json::Map<_, _> = (0..10_000).map(|n| (format!("key{n}"), json!(1))).collect();
+    assert_eq!(running.patched(&json!(many)).unwrap_err().problems.len(), 50);
     assert!(running.patched(&json!([])).unwrap_err().to_string().starts_with("the document is a list of 0"));
     assert!(running.patched(&json!({"api_key": "secret"})).unwrap_err().to_string().contains("(hidden)"));
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bessemer_config::Settings;
-use bessemer_server::{Cors, ServerOptions};
+use bessemer_server::{Control, Cors, ServerOptions};
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::model_arguments::{Loaded, engine_options, load};
+use crate::operator::{self, Listener};
 use crate::output;
 use crate::serve_arguments::ServeArguments;
 
@@ -21,10 +21,8 @@ Examples:
   curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\
        -d '{\"model\": \"default\", \"prompt\": \"Once upon a time\", \"max_tokens\": 40}'
 
-The first SIGINT or SIGTERM lets running requests finish (see --drain-timeout), the second ends at once.";
-
-/// Exit code of a process that an interrupt ended.
-const INTERRUPTED: i32 = 130;
+The first SIGINT or SIGTERM lets running requests finish (see --drain-timeout), the second ends at once. SIGHUP reads the
+configuration file again. What can be set: `bessemer config --help`; the operator's listener: docs/admin.md.";
 
 /// Serves the model over HTTP with OpenAI's interface.
 #[derive(Debug, Args)]
@@ -46,14 +44,19 @@ impl Serve {
             tracing::warn!("{note}");
         }
         let options = server_options(configuration.settings());
+        let engine_options = engine_options(configuration.settings())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("the threads of the server cannot be started")?;
-        // The port first: that it is taken should be known before a large model is loaded.
+        // The ports first: that one is taken should be known before a large model is loaded.
         let listener = runtime.block_on(bessemer_server::bind(&options))?;
         let address = listener.local_addr().context("the listening socket has no address")?;
-        let Loaded { engine, load_time } = load(engine_options(configuration.settings())?)?;
+        let control = Control::new(configuration).context("the threads of the server cannot be started")?;
+        let operator = runtime.block_on(Listener::start(&control))?;
+        let reloads =
+            runtime.block_on(async { operator::reload_at_hangup(control.clone(), self.arguments) })?;
+        let Loaded { engine, load_time } = load(engine_options)?;
         let info = engine.info();
         tracing::info!(
             model = info.model,
@@ -62,10 +65,20 @@ impl Serve {
             kv_bytes = info.kv_bytes,
             "loaded"
         );
+        control.loaded(engine.clone());
         runtime.block_on(async {
-            let shutdown = shutdown()?;
+            let shutdown = operator::shutdown()?;
+            let shutdown = async {
+                shutdown.await;
+                control.start_draining();
+            };
             output::note(&format!("listening on http://{address}"));
-            bessemer_server::serve_on(listener, engine, options, shutdown).await.map_err(anyhow::Error::from)
+            let served = bessemer_server::serve_on(listener, engine, options, shutdown).await;
+            reloads.abort();
+            if let Some(operator) = operator {
+                operator.close().await;
+            }
+            served.map_err(anyhow::Error::from)
         })
     }
 }
@@ -86,29 +99,5 @@ fn server_options(settings: &Settings) -> ServerOptions {
         cors,
         drain_timeout: Duration::from_secs(server.drain_timeout.into()),
         ..ServerOptions::default()
-    }
-}
-
-/// Completes at the first signal to end. The second one ends the process.
-fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
-    let listen = |kind| signal(kind).context("signals cannot be listened to");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let (first, received) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        either(&mut interrupt, &mut terminate).await;
-        output::note("finishing running requests; interrupt again to end at once");
-        let _ = first.send(());
-        either(&mut interrupt, &mut terminate).await;
-        std::process::exit(INTERRUPTED);
-    });
-    Ok(async {
-        let _ = received.await;
-    })
-}
-
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
     }
 }

@@ -4,6 +4,7 @@ mod checkpoint;
 mod config;
 mod generate;
 mod measure;
+mod operator;
 mod run;
 mod selftest;
 mod serve;

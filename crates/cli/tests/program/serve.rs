@@ -2,18 +2,22 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStderr, Command};
+use std::process::{Child, Command};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::run::command;
 
-struct Server {
+/// A server as a process.
+pub struct Server {
     child: Child,
-    /// The log that was not read yet.
-    stderr: Option<BufReader<ChildStderr>>,
-    /// The log so far.
+    /// The log up to the moment at which it listened.
     log: String,
+    /// Reads the rest of it, lest a full pipe stop the server.
+    rest: Option<JoinHandle<String>>,
     address: String,
+    /// Of the operator's listener.
+    operator: String,
 }
 
 impl Server {
@@ -22,8 +26,14 @@ impl Server {
         if let Some(key) = key {
             command.env("BESSEMER_API_KEY", key);
         }
-        let child = command.args(["serve", "--port", "0", "--log-format", "json"]).spawn().unwrap();
-        let mut server = Self { child, stderr: None, log: String::new(), address: String::new() };
+        Self::run(&mut command, &["--port", "0", "--admin-port", "0"])
+    }
+
+    /// `serve` with these arguments.
+    pub fn run(command: &mut Command, arguments: &[&str]) -> Self {
+        let child = command.args(["serve", "--log-format", "json"]).args(arguments).spawn().unwrap();
+        let (log, address, operator) = (String::new(), String::new(), String::new());
+        let mut server = Self { child, log, rest: None, address, operator };
         let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
         while server.address.is_empty() {
             let mut line = String::new();
@@ -36,24 +46,36 @@ impl Server {
             if let Some(address) = line.trim_end().strip_prefix("listening on http://") {
                 server.address = address.to_owned();
             }
+            if let Some(address) = line.trim_end().strip_prefix("operator's listener on http://") {
+                server.operator = address.to_owned();
+            }
             server.log.push_str(&line);
         }
-        server.stderr = Some(stderr);
+        server.rest = Some(std::thread::spawn(move || {
+            let mut rest = String::new();
+            stderr.read_to_string(&mut rest).unwrap();
+            rest
+        }));
         server
     }
 
     /// Sends a request and returns the connection, from which the response can be read.
-    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n{headers}\r\n{body}"
-        )
-        .unwrap();
-        stream
+    pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+        send(&self.address, method, path, headers, body)
+    }
+
+    /// Asks the operator's listener; status and JSON.
+    pub fn operate(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let mut response = String::new();
+        send(&self.operator, method, path, "", body).read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {response}")))
+    }
+
+    /// The operator's listener; empty where there is none.
+    pub fn operator(&self) -> &str {
+        &self.operator
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
@@ -62,13 +84,13 @@ impl Server {
         response
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end; the exit code and the rest of the log.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + Duration::from_secs(60);
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -77,8 +99,8 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not end");
             std::thread::sleep(Duration::from_millis(20));
         };
-        self.stderr.take().unwrap().read_to_string(&mut self.log).unwrap();
-        (status.code(), std::mem::take(&mut self.log))
+        let rest = self.rest.take().unwrap().join().unwrap();
+        (status.code(), std::mem::take(&mut self.log) + &rest)
     }
 }
 
@@ -88,6 +110,19 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn send(address: &str, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n{headers}\r\n{body}"
+    )
+    .unwrap();
+    stream
 }
 
 const LONG: &str = r#"{"prompt": "Once upon a time", "max_tokens": 900, "stream": true, "temperature": 0,

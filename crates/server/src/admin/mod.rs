@@ -121,7 +121,7 @@ async fn require_token(
     next: Next,
 ) -> Result<Response, ApiError> {
     if let Some(token) = &admin.token {
-        auth::check(token, request.headers())?;
+        auth::check(token, request.headers(), auth::TOKEN)?;
     }
     Ok(next.run(request).await)
 }

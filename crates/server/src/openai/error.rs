@@ -91,8 +91,8 @@ impl ApiError {
     }
 
     /// 401: no key, or a wrong one.
-    pub fn unauthorised(message: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key"), message.to_owned())
+    pub fn unauthorised(message: String) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key"), message)
     }
 
     /// 404: another model than the served one.
