@@ -64,8 +64,8 @@ pub struct Failure {
     pub code: i64,
     /// What a person reads.
     pub message: String,
-    /// All problems, where there are several.
-    pub data: Option<Value>,
+    /// All problems with what was asked for.
+    pub data: Option<Box<Value>>,
 }
 
 /// `POST /rpc`.
@@ -155,7 +155,7 @@ async fn answer(control: &Control, call: Result<Call, Failure>) -> Option<Value>
         Err(Failure { code, message, data, .. }) => {
             let mut error = json!({"code": code, "message": message});
             if let Some(data) = data {
-                error["data"] = data;
+                error["data"] = *data;
             }
             json!({"jsonrpc": "2.0", "error": error, "id": id})
         }
@@ -230,11 +230,11 @@ fn no_params(params: Option<Value>) -> Result<(), String> {
     if none { Ok(()) } else { Err("params: this method takes none. Leave it out".into()) }
 }
 
-fn classify(error: &ControlError) -> (i64, Option<Value>) {
+fn classify(error: &ControlError) -> (i64, Option<Box<Value>>) {
     match error {
         ControlError::Config(error) => {
             let problem = |problem: &bessemer_config::Problem| json!({"field": problem.field, "given": problem.given, "rule": problem.rule, "cure": problem.cure});
-            (INVALID_PARAMS, Some(error.problems.iter().map(problem).collect()))
+            (INVALID_PARAMS, Some(Box::new(error.problems.iter().map(problem).collect())))
         }
         ControlError::Loading | ControlError::Busy | ControlError::Ended => (NOT_NOW, None),
         ControlError::Engine(_) => (INTERNAL_ERROR, None),
