@@ -127,6 +127,22 @@ impl Optimizations {
         }
     }
 
+    /// These settings without what only says what is logged: two that are then equal do the same work.
+    pub fn without_logging(&self) -> Self {
+        let quiet = Self::default();
+        let mut settings = Self {
+            log_fallbacks: quiet.log_fallbacks,
+            fallback_log_level: quiet.fallback_log_level,
+            ..self.clone()
+        };
+        settings.memory_pool.config.log_pool_exhaustion = quiet.memory_pool.config.log_pool_exhaustion;
+        settings.blit_queue.config.log_slow_operations = quiet.blit_queue.config.log_slow_operations;
+        settings.blit_queue.config.verbose_logging = quiet.blit_queue.config.verbose_logging;
+        settings.command_buffer_ring.config.log_ring_exhaustion =
+            quiet.command_buffer_ring.config.log_ring_exhaustion;
+        settings
+    }
+
     /// Checks every rule.
     ///
     /// # Errors
