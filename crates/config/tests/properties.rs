@@ -5,6 +5,8 @@ use bessemer_config::{
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value as Json, json};
 
 fn read(text: &str) -> Result<Configuration, bessemer_config::ConfigError> {
@@ -134,6 +136,18 @@ proptest! {
         let _ = read(&text);
         let _ = read(&lines.join("\n"));
     }
+}
+
+/// The properties above would say little of documents that are all impossible.
+#[test]
+fn the_documents_are_of_both_kinds() {
+    let mut runner = TestRunner::deterministic();
+    let mut possible = 0;
+    for _ in 0..200 {
+        let document = documents().new_tree(&mut runner).unwrap().current();
+        possible += usize::from(read(&document.to_string()).is_ok());
+    }
+    assert!((60..190).contains(&possible), "{possible} of 200 documents are possible");
 }
 
 #[test]

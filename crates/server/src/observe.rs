@@ -19,6 +19,15 @@ const MAX_ID: usize = 128;
 ///
 /// The path is logged as the route's pattern: what a client wrote into it is not ours to keep.
 pub async fn observe(request: Request, next: Next) -> Response {
+    watch(request, next, |status, milliseconds| tracing::info!(status, milliseconds, "answered")).await
+}
+
+/// As [`observe`], at level debug: for routes that are asked every few seconds, and tell themselves what they change.
+pub async fn observe_quietly(request: Request, next: Next) -> Response {
+    watch(request, next, |status, milliseconds| tracing::debug!(status, milliseconds, "answered")).await
+}
+
+async fn watch(request: Request, next: Next, tell: impl FnOnce(u16, u128)) -> Response {
     let started = Instant::now();
     let id = given_id(request.headers()).unwrap_or_else(|| id::unique("req"));
     let method = request.method().clone();
@@ -26,9 +35,7 @@ pub async fn observe(request: Request, next: Next) -> Response {
     let span = tracing::info_span!("request", %id, %method, route);
     let mut response = async {
         let response = next.run(request).await;
-        let status = response.status().as_u16();
-        let milliseconds = started.elapsed().as_millis();
-        tracing::info!(status, milliseconds, "answered");
+        tell(response.status().as_u16(), started.elapsed().as_millis());
         response
     }
     .instrument(span)

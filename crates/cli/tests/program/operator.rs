@@ -88,6 +88,21 @@ fn each_key_is_taken_from_the_file_and_from_the_environment() {
     }
 }
 
+#[test]
+fn the_environment_reaches_the_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = command();
+    for key in changeable() {
+        command.env(key.variable(), another(key).1);
+    }
+    let server = Server::run(command.current_dir(folder.path()), &["--port", "0", "--admin-port", "0"]);
+    let (_, stats) = server.operate("GET", "/api/v1/stats", "");
+    let document = serde_json::json!({"metal_optimizations": stats["metal_optimizations"]["settings"]});
+    for key in changeable().into_iter().filter(|key| key.path.starts_with("metal_optimizations.")) {
+        assert!(is(find(key, &document), &another(key).0), "{}: {document}", key.path);
+    }
+}
+
 /// A client that reads streams, which must all be the same, until it is told to stop; how many there were.
 fn read_streams(server: &Arc<Server>, done: &Arc<AtomicBool>) -> std::thread::JoinHandle<usize> {
     let (server, done) = (server.clone(), done.clone());

@@ -110,7 +110,7 @@ fn router(admin: Arc<Admin>) -> Router {
     open.merge(keyed)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(admin.clone(), guard::refuse_web_pages))
-        .layer(from_fn(observe::observe))
+        .layer(from_fn(observe::observe_quietly))
         .with_state(admin)
 }
 
