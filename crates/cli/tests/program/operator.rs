@@ -13,6 +13,9 @@ use serde_json::Value;
 use crate::run::command;
 use crate::serve::Server;
 
+/// Longest wait for what must come.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A value that the default is not, as a file and as the environment spell it.
 fn another(key: &Key) -> (String, String) {
     let both = |text: &str| (text.to_owned(), text.to_owned());
@@ -138,6 +141,7 @@ fn each_key_is_taken_at_a_hangup_while_clients_read() {
     let done = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (0..2).map(|_| read_streams(&server, &done)).collect();
     let start = "port: 0\nadmin: {port: 0}\n";
+    let mut late = Vec::new();
     for key in changeable() {
         let (value, _) = another(key);
         std::fs::write(&path, format!("{start}{}", file(key, &value))).unwrap();
@@ -154,19 +158,31 @@ fn each_key_is_taken_at_a_hangup_while_clients_read() {
                 server.operate("GET", "/api/v1/config", "").1["config"].take()
             };
             let seen = is(find(key, &document), &value);
-            if seen || begun.elapsed() > Duration::from_secs(1) {
+            if seen || begun.elapsed() > PATIENCE {
                 break seen;
             }
             std::thread::sleep(Duration::from_millis(5));
         };
-        assert!(reached, "{} did not become {value} within a second", key.path);
+        assert!(reached, "{} did not become {value}", key.path);
+        if begun.elapsed() > Duration::from_secs(1) {
+            late.push((key.path, begun.elapsed()));
+        }
     }
+    // A machine that has other things to do may stop all of us for longer, but not most of the time.
+    assert!(late.len() * 10 <= changeable().len(), "longer than a second took {late:?}");
 
     // A bad file changes nothing.
     let before = server.operate("GET", "/api/v1/config", "").1;
     std::fs::write(&path, "metal_optimizations:\n  memory_pool:\n    num_heaps: 99\n").unwrap();
     server.signal("-HUP");
-    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    while !server
+        .log()
+        .contains("nothing has changed: config/runtime.yaml:3: metal_optimizations.memory_pool.num_heaps")
+    {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.log());
+        std::thread::sleep(Duration::from_millis(5));
+    }
     assert_eq!(server.operate("GET", "/api/v1/config", "").1, before);
     std::fs::remove_file(&path).unwrap();
     server.signal("-HUP");
@@ -174,7 +190,7 @@ fn each_key_is_taken_at_a_hangup_while_clients_read() {
     while server.operate("GET", "/api/v1/config", "").1["origins"]["metal_acceleration"]["features"]["kv_quantization"]
         != "default"
     {
-        assert!(begun.elapsed() < Duration::from_secs(1), "no file says nothing");
+        assert!(begun.elapsed() < PATIENCE, "no file says nothing");
     }
 
     done.store(true, Ordering::Release);
@@ -184,8 +200,6 @@ fn each_key_is_taken_at_a_hangup_while_clients_read() {
     let Ok(server) = Arc::try_unwrap(server) else { panic!("all clients are gone") };
     let (code, log) = server.end();
     assert_eq!(code, Some(0), "{log}");
-    let bad = log.lines().filter(|line| line.contains("nothing has changed: config/runtime.yaml:3")).count();
-    assert_eq!(bad, 1, "{log}");
 }
 
 #[test]
@@ -204,7 +218,7 @@ fn a_server_at_its_end_is_not_ready_and_answers_its_operator() {
             assert_eq!(answer["error"]["code"], "shutting_down");
             break;
         }
-        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert!(begun.elapsed() < PATIENCE);
     }
     assert_eq!(server.operate("GET", "/health", "").1["status"], "draining");
     let off = r#"{"metal_optimizations": {"enabled": false}}"#;

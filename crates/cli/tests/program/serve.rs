@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,10 @@ use crate::run::command;
 /// A server as a process.
 pub struct Server {
     child: Child,
-    /// The log up to the moment at which it listened.
-    log: String,
-    /// Reads the rest of it, lest a full pipe stop the server.
-    rest: Option<JoinHandle<String>>,
+    /// The log so far.
+    log: Arc<Mutex<String>>,
+    /// Reads it, lest a full pipe stop the server.
+    reader: Option<JoinHandle<()>>,
     address: String,
     /// Of the operator's listener.
     operator: String,
@@ -32,8 +33,8 @@ impl Server {
     /// `serve` with these arguments.
     pub fn run(command: &mut Command, arguments: &[&str]) -> Self {
         let child = command.args(["serve", "--log-format", "json"]).args(arguments).spawn().unwrap();
-        let (log, address, operator) = (String::new(), String::new(), String::new());
-        let mut server = Self { child, log, rest: None, address, operator };
+        let (address, operator) = (String::new(), String::new());
+        let mut server = Self { child, log: Arc::default(), reader: None, address, operator };
         let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
         while server.address.is_empty() {
             let mut line = String::new();
@@ -41,7 +42,7 @@ impl Server {
                 stderr.read_line(&mut line).unwrap(),
                 0,
                 "the server ended before it listened: {}",
-                server.log
+                server.log()
             );
             if let Some(address) = line.trim_end().strip_prefix("listening on http://") {
                 server.address = address.to_owned();
@@ -49,12 +50,14 @@ impl Server {
             if let Some(address) = line.trim_end().strip_prefix("operator's listener on http://") {
                 server.operator = address.to_owned();
             }
-            server.log.push_str(&line);
+            server.log.lock().unwrap().push_str(&line);
         }
-        server.rest = Some(std::thread::spawn(move || {
-            let mut rest = String::new();
-            stderr.read_to_string(&mut rest).unwrap();
-            rest
+        let log = server.log.clone();
+        server.reader = Some(std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap() > 0 {
+                log.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
         }));
         server
     }
@@ -84,6 +87,11 @@ impl Server {
         response
     }
 
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
     pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
@@ -99,8 +107,8 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not end");
             std::thread::sleep(Duration::from_millis(20));
         };
-        let rest = self.rest.take().unwrap().join().unwrap();
-        (status.code(), std::mem::take(&mut self.log) + &rest)
+        self.reader.take().unwrap().join().unwrap();
+        (status.code(), self.log())
     }
 }
 
