@@ -202,10 +202,14 @@ fn what_is_logged_is_no_other_setting() {
     loud.command_buffer_ring.config.log_ring_exhaustion = false;
     engine.update_optimizations(loud.clone()).unwrap();
     assert_eq!(engine.optimizations(), Some(loud.clone()));
-    assert_eq!(verdict(&engine), Some(found));
+    // The last bit of the speed may get lost on the way through the file.
+    let same = verdict(&engine).expect("it is known at once");
+    assert!((same.speedup().unwrap() - found.speedup().unwrap()).abs() < 1e-9, "{same:?} {found:?}");
+    assert_eq!(kept(folder.path()).len(), 1);
     loud.command_buffer_ring.config.ring_size = 2;
     engine.update_optimizations(loud).unwrap();
-    assert_eq!(verdict(&engine), None, "that is another one");
+    wait_for_verdict(&engine);
+    assert_eq!(kept(folder.path()).len(), 2, "that is another one, with a check of its own");
 }
 
 #[test]
