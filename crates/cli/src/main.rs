@@ -1,8 +1,8 @@
 //! The `bessemer` program: one binary, one file per command.
 //!
-//! - **Two stages.** What was typed (`arguments`, `model_arguments`, `serve_arguments`, `sampling_arguments`) becomes the
-//!   engine's own options once, before anything is loaded, with the configuration between them where it has a say; the
-//!   commands work with those.
+//! - **Two stages.** What was typed (`arguments`, `model_arguments`, `serve_arguments`, `sampling_arguments`) becomes
+//!   the engine's own options once, before anything is loaded, with the configuration between them where it has a
+//!   say; the commands work with those.
 //! - **Standard output is the answer**, and only that. Progress, statistics, notes and logs go to standard error, so
 //!   that every command can stand in a pipe. A reader that leaves early is no error (`output`).
 //! - **Environment variables are read in one file** (`environment`).

@@ -29,8 +29,8 @@ impl Layers {
     }
 }
 
-/// A checked configuration, which knows where each of its values is from. It never changes: whoever wants another one gets
-/// another one, or an error.
+/// A checked configuration, which knows where each of its values is from. It never changes: whoever wants another one
+/// gets another one, or an error.
 #[derive(Clone, Debug)]
 pub struct Configuration {
     settings: Settings,
@@ -157,8 +157,8 @@ impl Configuration {
         self.notes.iter().cloned().chain(idle).collect()
     }
 
-    /// This configuration with a JSON merge patch (RFC 7396) over it. `null` takes back what was changed at run time, for a
-    /// key or a whole section; what the other sources say counts again then.
+    /// This configuration with a JSON merge patch (RFC 7396) over it. `null` takes back what was changed at run time,
+    /// for a key or a whole section; what the other sources say counts again then.
     ///
     /// # Errors
     /// Everything that is wrong with the patch and with what would come of it, keys that count at the start among it.
@@ -195,8 +195,8 @@ impl Configuration {
         Ok(made)
     }
 
-    /// This configuration with `file` in place of the one before, and without what was changed at run time. Keys that count
-    /// at the start keep their values; the second result tells of those that the file wants otherwise.
+    /// This configuration with `file` in place of the one before, and without what was changed at run time. Keys that
+    /// count at the start keep their values; the second result tells of those that the file wants otherwise.
     ///
     /// # Errors
     /// Everything that is wrong with the file and with what would come of it.

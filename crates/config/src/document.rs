@@ -1,8 +1,8 @@
 //! The tree of a document, with the line of everything in it.
 //!
 //! - **No recursion and a bound on depth**, so that no input can exhaust the stack.
-//! - **A key twice is an error**, and so are anchors, tags and a second document: none of them has a use here, and each is a
-//!   way to say something other than what one sees.
+//! - **A key twice is an error**, and so are anchors, tags and a second document: none of them has a use here, and
+//!   each is a way to say something other than what one sees.
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use serde_json::Value as Json;

@@ -62,8 +62,8 @@ impl Key {
         self.path.rsplit_once('.').map_or("", |(section, _)| section)
     }
 
-    /// The environment variable that sets it: the path in capitals, points as underscores, and `BESSEMER_` in front where
-    /// the path does not begin with `metal_`.
+    /// The environment variable that sets it: the path in capitals, points as underscores, and `BESSEMER_` in front
+    /// where the path does not begin with `metal_`.
     pub fn variable(&self) -> String {
         let path = self.path.replace('.', "_").to_ascii_uppercase();
         if self.path.starts_with("metal_") { path } else { format!("BESSEMER_{path}") }

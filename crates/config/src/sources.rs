@@ -98,8 +98,8 @@ impl Reading {
         }
     }
 
-    /// A name that only can be meant for us. Others may begin with BESSEMER_: Kubernetes puts such there for a Service of
-    /// that name.
+    /// A name that only can be meant for us. Others may begin with BESSEMER_: Kubernetes puts such there for a
+    /// Service of that name.
     fn unknown_variable(&mut self, name: &str) {
         if !["METAL_OPTIMIZATIONS_", "METAL_ACCELERATION_"].iter().any(|begin| name.starts_with(begin)) {
             return;

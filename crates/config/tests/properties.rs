@@ -78,6 +78,9 @@ fn documents() -> impl Strategy<Value = Json> {
     })
 }
 
+/// Something like a line of a file.
+const LINE: &str = "[ ]{0,6}[a-z_]{1,12}:? ?[\\[\\]{}&*!|>'\"%@`#,~a-z0-9.-]{0,8}";
+
 /// Secrets are not shown, so they are not read again.
 fn without_secrets(settings: &Settings) -> Settings {
     let mut settings = settings.clone();
@@ -132,7 +135,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_panics(text in "\\PC{0,200}", lines in vec("[ ]{0,6}[a-z_]{1,12}:? ?[\\[\\]{}&*!|>'\"%@`#,~a-z0-9.-]{0,8}", 0..12)) {
+    fn no_text_panics(text in "\\PC{0,200}", lines in vec(LINE, 0..12)) {
         let _ = read(&text);
         let _ = read(&lines.join("\n"));
     }

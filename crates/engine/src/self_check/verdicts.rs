@@ -98,8 +98,8 @@ impl Verdicts {
     }
 }
 
-/// Every setting, by name, but for those that only say what is logged: who wants to hear more of a running server must not
-/// send it back to the plain path.
+/// Every setting, by name, but for those that only say what is logged: who wants to hear more of a running server
+/// must not send it back to the plain path.
 fn spelled(settings: &Optimizations) -> String {
     format!("{:?}", settings.without_logging())
 }
