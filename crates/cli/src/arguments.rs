@@ -26,7 +26,11 @@ Exit codes:
 
 Environment:
   BESSEMER_API_KEY      key that clients of `bessemer serve` must send, where --api-key is not given
+  BESSEMER_CONFIG       the configuration file of `bessemer serve`, where --config is not given
   BESSEMER_LOG          what is logged, such as info or bessemer_server=debug; beats -v
+  METAL_OPTIMIZATIONS_ENABLED
+                        false, true or auto; and so for every key of the configuration, such as
+                        METAL_OPTIMIZATIONS_MEMORY_POOL_NUM_HEAPS and, for `bessemer serve`, BESSEMER_PORT
   HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE
                         as in the tools of Hugging Face";
 
@@ -48,6 +52,7 @@ pub enum Command {
     Generate(Box<command::Generate>),
     Chat(Box<command::Chat>),
     Serve(Box<command::Serve>),
+    Config(command::Config),
     Info(Box<command::Info>),
     Logits(Box<command::Logits>),
     Perplexity(Box<command::Perplexity>),
@@ -73,6 +78,7 @@ impl Command {
             Self::Generate(command) => command.run(),
             Self::Chat(command) => command.run(),
             Self::Serve(command) => command.run(),
+            Self::Config(command) => command.run(),
             Self::Info(command) => command.run(),
             Self::Logits(command) => command.run(),
             Self::Perplexity(command) => command.run(),

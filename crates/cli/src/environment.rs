@@ -1,28 +1,29 @@
 //! The environment variables of this program, read here and nowhere else. An empty one counts as unset.
 
-use anyhow::bail;
-use bessemer_engine::Master;
-
-/// The key that clients of the server must send.
-pub const API_KEY: &str = "BESSEMER_API_KEY";
+/// The configuration file.
+pub const CONFIG: &str = "BESSEMER_CONFIG";
 
 /// What is logged.
 pub const LOG: &str = "BESSEMER_LOG";
 
-/// The master switch of the three optimisations.
-pub const METAL_OPTIMIZATIONS_ENABLED: &str = "METAL_OPTIMIZATIONS_ENABLED";
+/// Beginnings of the names that may set keys of the configuration.
+const SETTINGS: [&str; 2] = ["BESSEMER_", "METAL_"];
 
-/// The master switch, if [`METAL_OPTIMIZATIONS_ENABLED`] is set.
+/// Every variable that may set a key of the configuration; which of them do is the configuration's matter.
 ///
 /// # Errors
-/// When its value is another than `false`, `true` or `auto`.
-pub fn metal_optimizations() -> anyhow::Result<Option<Master>> {
-    let name = METAL_OPTIMIZATIONS_ENABLED;
-    let Some(given) = variable(name)? else { return Ok(None) };
-    match given.parse() {
-        Ok(master) => Ok(Some(master)),
-        Err(_) => bail!("{name}: must be false, true or auto, but it is {given:?}. Correct or unset it"),
+/// When the value of one is not UTF-8.
+pub fn settings() -> anyhow::Result<Vec<(String, String)>> {
+    let mut settings = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| SETTINGS.iter().any(|begin| name.starts_with(begin)))
+        else {
+            continue;
+        };
+        let Some(value) = value.to_str() else { return Err(not_text(name)) };
+        settings.push((name.to_owned(), value.to_owned()));
     }
+    Ok(settings)
 }
 
 /// The value of `name`, if it is set.
@@ -33,8 +34,10 @@ pub fn variable(name: &str) -> anyhow::Result<Option<String>> {
     match std::env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => {
-            bail!("{name}: must be UTF-8 text, but it holds other bytes. Correct or unset it")
-        }
+        Err(std::env::VarError::NotUnicode(_)) => Err(not_text(name)),
     }
+}
+
+fn not_text(name: &str) -> anyhow::Error {
+    anyhow::anyhow!("{name}: must be UTF-8 text, but it holds other bytes. Correct or unset it")
 }

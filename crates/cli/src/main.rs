@@ -1,22 +1,26 @@
 //! The `bessemer` program: one binary, one file per command.
 //!
-//! - **Two stages.** What was typed (`arguments`, `model_arguments`, `sampling_arguments`) becomes the engine's own
-//!   options once, before anything is loaded; the commands work with those.
+//! - **Two stages.** What was typed (`arguments`, `model_arguments`, `serve_arguments`, `sampling_arguments`) becomes
+//!   the engine's own options once, before anything is loaded, with the configuration between them where it has a
+//!   say; the commands work with those.
 //! - **Standard output is the answer**, and only that. Progress, statistics, notes and logs go to standard error, so
 //!   that every command can stand in a pipe. A reader that leaves early is no error (`output`).
 //! - **Environment variables are read in one file** (`environment`).
 //! - **One message per failure** (`failure`): the chain of causes on one line, and a documented exit code.
 
 mod arguments;
-mod byte_size;
 mod command;
+mod config_file;
 mod environment;
 mod failure;
+mod given;
 mod logging;
 mod model_arguments;
+mod operator;
 mod output;
 mod progress;
 mod sampling_arguments;
+mod serve_arguments;
 mod tensor_file;
 mod time_span;
 

@@ -4,15 +4,14 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bessemer_engine::{
-    ActivationMode, DeviceSelect, Engine, EngineOptions, Feature, KvChoice, Master, Optimizations,
-};
+use bessemer_config::{Settings, Sources, byte_size};
+use bessemer_engine::{ActivationMode, DeviceSelect, Engine, EngineOptions, KvChoice};
 use bessemer_hal::{Device, OpenOptions};
 use bessemer_weights::{Access, HubOptions, ModelFiles};
 use clap::{Args, ValueEnum};
 
 use crate::progress::{self, Waiting};
-use crate::{byte_size, environment};
+use crate::{environment, given};
 
 /// The model and where it comes from.
 #[derive(Clone, Debug, Args)]
@@ -27,9 +26,9 @@ pub struct ModelArguments {
     /// Never download: use what is on this machine.
     #[arg(long)]
     pub offline: bool,
-    /// Seed of the weights of synth: models.
-    #[arg(long, value_name = "SEED", default_value_t = 0)]
-    pub synth_seed: u64,
+    /// Seed of the weights of synth: models [default: 0].
+    #[arg(long, value_name = "SEED")]
+    pub synth_seed: Option<u64>,
 }
 
 /// The model and how it runs.
@@ -46,21 +45,21 @@ pub struct EngineArguments {
 #[command(next_help_heading = "Engine")]
 pub struct EngineSettings {
     /// Which device runs the model: auto, cpu, vulkan, vulkan:N or metal; auto takes Metal, then a GPU through Vulkan,
-    /// then the CPU.
-    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = DeviceSelect::from_str)]
-    pub device: DeviceSelect,
+    /// then the CPU [default: auto].
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceSelect::from_str)]
+    pub device: Option<DeviceSelect>,
     /// Check every call on the device, where its API has checks: slow, for finding faults.
     #[arg(long)]
     pub validation: bool,
     /// Threads of the CPU device [default: one per core].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
-    /// Arithmetic of the activations in products with quantised weights.
-    #[arg(long, value_enum, default_value_t)]
-    pub activations: ActivationFlag,
-    /// Number type of the KV cache; auto is f16.
-    #[arg(long, value_enum, default_value_t)]
-    pub kv_dtype: KvFlag,
+    /// Arithmetic of the activations in products with quantised weights [default: auto].
+    #[arg(long, value_enum)]
+    pub activations: Option<ActivationFlag>,
+    /// Number type of the KV cache; auto is f16 [default: auto].
+    #[arg(long, value_enum)]
+    pub kv_dtype: Option<KvFlag>,
     /// As the reference computes: f32 activations and an f32 KV cache.
     #[arg(long, conflicts_with_all = ["activations", "kv_dtype"])]
     pub exact: bool,
@@ -73,9 +72,9 @@ pub struct EngineSettings {
     /// Sequences that run at once [default: 16 for serve, else what the command needs].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub max_sequences: Option<u16>,
-    /// Rows of a step that prompts may fill.
-    #[arg(long, value_name = "ROWS", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=65_536))]
-    pub max_batch_tokens: u32,
+    /// Rows of a step that prompts may fill [default: 512].
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub max_batch_tokens: Option<u32>,
     #[command(flatten)]
     pub optimizations: OptimizationArguments,
 }
@@ -88,26 +87,25 @@ pub struct OptimizationArguments {
     /// METAL_OPTIMIZATIONS_ENABLED, else auto].
     #[arg(long, value_enum, value_name = "SWITCH")]
     pub metal_opts: Option<MasterSwitch>,
-    /// Transient memory from heaps that are reserved once.
-    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
-    pub metal_pool: Switch,
-    /// Transfers beside compute.
-    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
-    pub blit_queue: Switch,
-    /// Submissions in flight, recorded once, one step ahead of what the host has read.
-    #[arg(long, value_enum, value_name = "SWITCH", default_value_t)]
-    pub cmd_ring: Switch,
+    /// Transient memory from heaps that are reserved once [default: on].
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub metal_pool: Option<Switch>,
+    /// Transfers beside compute [default: on].
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub blit_queue: Option<Switch>,
+    /// Submissions in flight, recorded once, one step ahead of what the host has read [default: on].
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub cmd_ring: Option<Switch>,
 }
 
 /// On or off.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
-    #[default]
     On,
     Off,
 }
 
-/// Spelling of [`Master`].
+/// Spelling of the master switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MasterSwitch {
     /// As far as a self-check finds that they help.
@@ -116,36 +114,6 @@ pub enum MasterSwitch {
     On,
     /// The plain path.
     Off,
-}
-
-impl OptimizationArguments {
-    /// As the engine takes them.
-    pub fn settings(self) -> anyhow::Result<Optimizations> {
-        let on = |switch| switch == Switch::On;
-        let mut settings = Optimizations { enabled: self.master()?, ..Optimizations::default() };
-        *settings.switch(Feature::MemoryPool) = on(self.metal_pool);
-        *settings.switch(Feature::BlitQueue) = on(self.blit_queue);
-        *settings.switch(Feature::CommandBufferRing) = on(self.cmd_ring);
-        Ok(settings)
-    }
-
-    fn master(self) -> anyhow::Result<Master> {
-        master(self.metal_opts, environment::metal_optimizations)
-    }
-}
-
-/// What was typed for this run goes before the environment, which is not looked at then, and that before what the
-/// program does by itself.
-fn master(
-    typed: Option<MasterSwitch>,
-    environment: impl FnOnce() -> anyhow::Result<Option<Master>>,
-) -> anyhow::Result<Master> {
-    match typed {
-        Some(MasterSwitch::Auto) => Ok(Master::Auto),
-        Some(MasterSwitch::On) => Ok(Master::On),
-        Some(MasterSwitch::Off) => Ok(Master::Off),
-        None => environment().map(Option::unwrap_or_default),
-    }
 }
 
 /// Spelling of [`ActivationMode`].
@@ -172,6 +140,26 @@ pub enum KvFlag {
     F16,
 }
 
+impl ActivationFlag {
+    fn mode(self) -> ActivationMode {
+        match self {
+            Self::Auto => ActivationMode::Auto,
+            Self::F32 => ActivationMode::F32,
+            Self::Int8 => ActivationMode::Int8,
+        }
+    }
+}
+
+impl KvFlag {
+    fn choice(self) -> KvChoice {
+        match self {
+            Self::Auto => KvChoice::Auto,
+            Self::F32 => KvChoice::F32,
+            Self::F16 => KvChoice::F16,
+        }
+    }
+}
+
 /// An engine and how long it took to load.
 pub struct Loaded {
     pub engine: Engine,
@@ -188,7 +176,7 @@ impl ModelArguments {
     pub fn open(&self) -> anyhow::Result<ModelFiles> {
         let hub = self.offline.then(HubOptions::from_env).transpose()?;
         let options = bessemer_weights::OpenOptions {
-            seed: self.synth_seed,
+            seed: self.synth_seed.unwrap_or(0),
             revision: self.revision.clone(),
             progress: progress::downloads(),
             hub: hub.map(|hub| HubOptions { access: Access::Offline, ..hub }),
@@ -199,32 +187,54 @@ impl ModelArguments {
 
 impl EngineArguments {
     /// As the engine takes them. `sequences` run at once where the user does not say.
+    ///
+    /// Of the environment, the variables count that begin with `METAL_`; the others set up a server.
     pub fn options(&self, sequences: usize) -> anyhow::Result<EngineOptions> {
-        let settings = &self.settings;
-        Ok(EngineOptions {
-            model: self.model.name().to_owned(),
-            revision: self.model.revision.clone(),
-            offline: self.model.offline,
-            synth_seed: self.model.synth_seed,
-            progress: progress::downloads(),
-            device: settings.device,
-            validation: settings.validation,
-            threads: settings.threads.map(usize::from),
-            activations: settings.activations(),
-            kv_type: settings.kv_type(),
-            max_sequences: settings.max_sequences.map_or(sequences, usize::from),
-            max_batch_tokens: settings.max_batch_tokens as usize,
-            context: settings.context.map(|tokens| tokens as usize),
-            kv_memory: settings.kv_memory,
-            optimizations: settings.optimizations.settings()?,
-            ..EngineOptions::default()
-        })
+        let mut environment = environment::settings()?;
+        environment.retain(|(name, _)| name.starts_with("METAL_"));
+        let sources = Sources { file: None, environment, arguments: given::engine(self) };
+        let max_sequences = self.settings.max_sequences.map_or(sequences, usize::from);
+        Ok(EngineOptions { max_sequences, ..engine_options(sources.resolve()?.settings())? })
     }
 
     /// Loads the model for `sequences` at once.
     pub fn load(&self, sequences: usize) -> anyhow::Result<Loaded> {
         load(self.options(sequences)?)
     }
+}
+
+/// What a configuration means for the engine.
+pub fn engine_options(settings: &Settings) -> anyhow::Result<EngineOptions> {
+    let Settings { model, engine, server, optimizations, .. } = settings;
+    let (activations, kv_type) = if engine.exact {
+        (ActivationMode::F32, KvChoice::F32)
+    } else {
+        (flag::<ActivationFlag>(&engine.activations)?.mode(), flag::<KvFlag>(&engine.kv_dtype)?.choice())
+    };
+    Ok(EngineOptions {
+        model: model.model.clone(),
+        revision: model.revision.clone(),
+        offline: model.offline,
+        synth_seed: model.synth_seed,
+        progress: progress::downloads(),
+        device: engine.device,
+        validation: engine.validation,
+        threads: engine.threads.map(usize::from),
+        activations,
+        kv_type,
+        max_sequences: usize::from(engine.max_sequences),
+        max_batch_tokens: engine.max_batch_tokens as usize,
+        max_queue: usize::from(server.max_queue),
+        context: engine.context.map(|tokens| tokens as usize),
+        kv_memory: engine.kv_memory,
+        optimizations: optimizations.clone(),
+        ..EngineOptions::default()
+    })
+}
+
+/// What a name of the configuration is as a flag's value; both have the same names.
+fn flag<F: ValueEnum>(name: &str) -> anyhow::Result<F> {
+    F::from_str(name, false).map_err(anyhow::Error::msg)
 }
 
 /// Loads a model and takes the time.
@@ -243,26 +253,12 @@ impl EngineSettings {
             validation: self.validation,
             ..OpenOptions::default()
         };
-        Ok(bessemer_hal::open(self.device, &options)?)
-    }
-
-    fn activations(&self) -> ActivationMode {
-        match self.activations {
-            _ if self.exact => ActivationMode::F32,
-            ActivationFlag::Auto => ActivationMode::Auto,
-            ActivationFlag::F32 => ActivationMode::F32,
-            ActivationFlag::Int8 => ActivationMode::Int8,
-        }
+        Ok(bessemer_hal::open(self.device.unwrap_or_default(), &options)?)
     }
 
     /// Number type of the KV cache.
     pub fn kv_type(&self) -> KvChoice {
-        match self.kv_dtype {
-            _ if self.exact => KvChoice::F32,
-            KvFlag::Auto => KvChoice::Auto,
-            KvFlag::F32 => KvChoice::F32,
-            KvFlag::F16 => KvChoice::F16,
-        }
+        if self.exact { KvChoice::F32 } else { self.kv_dtype.unwrap_or_default().choice() }
     }
 
     /// Bytes of one element of the KV cache.
@@ -277,19 +273,16 @@ impl EngineSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bessemer_config::{Kind, keys};
 
     #[test]
-    fn the_switch_of_this_run_goes_before_the_environment_and_that_before_the_default() {
-        let read = |typed, found: Option<Master>| master(typed, || Ok(found)).unwrap();
-        assert_eq!(read(None, None), Master::Auto);
-        for found in [Master::Off, Master::On, Master::Auto] {
-            assert_eq!(read(None, Some(found)), found);
-            assert_eq!(read(Some(MasterSwitch::Off), Some(found)), Master::Off);
-            assert_eq!(read(Some(MasterSwitch::On), Some(found)), Master::On);
-            assert_eq!(read(Some(MasterSwitch::Auto), Some(found)), Master::Auto);
-        }
-        let wrong = || Err(anyhow::anyhow!("not a switch"));
-        assert!(master(None, wrong).is_err());
-        assert_eq!(master(Some(MasterSwitch::On), wrong).unwrap(), Master::On);
+    fn names_of_the_configuration_are_those_of_the_flags() {
+        let names = |path: &str| keys().iter().find(|key| key.path == path).map(|key| key.kind.clone());
+        let Some(Kind::Name(activations)) = names("activations") else { panic!("activations are names") };
+        let Some(Kind::Name(types)) = names("kv_dtype") else { panic!("types are names") };
+        assert!(activations.iter().all(|name| flag::<ActivationFlag>(name).is_ok()));
+        assert!(types.iter().all(|name| flag::<KvFlag>(name).is_ok()));
+        assert_eq!(activations.len(), ActivationFlag::value_variants().len());
+        assert_eq!(types.len(), KvFlag::value_variants().len());
     }
 }

@@ -174,6 +174,11 @@ impl Engine {
         result.recv().unwrap_or(Err(EngineError::ShuttingDown))
     }
 
+    /// The optimisations in force.
+    pub fn optimizations(&self) -> Option<Optimizations> {
+        self.0.parts.runtime.as_ref().map(|runtime| runtime.settings())
+    }
+
     /// What the optimisations are, and what they have done. Any time, without waiting.
     pub fn optimization_stats(&self) -> Option<OptimizationStats> {
         self.0.parts.runtime.as_ref().map(|runtime| runtime.optimization_stats())

@@ -71,8 +71,8 @@ mod tests;
 pub use bessemer_hal::DeviceSelect;
 pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
 pub use bessemer_runtime::{
-    CommandRingConfig, Feature, FeatureSettings, FeatureStatus, KernelTime, Master, MemoryPoolConfig,
-    OptimizationStats, Optimizations, Profile, TransferQueueConfig, Verdict,
+    CommandRingConfig, FallbackLogLevel, Feature, FeatureSettings, FeatureStatus, KernelTime, Master,
+    MemoryPoolConfig, OptimizationStats, Optimizations, Profile, TransferQueueConfig, Verdict,
 };
 pub use bessemer_text::Specials;
 pub use bessemer_weights::Progress;

@@ -17,6 +17,7 @@
 //!   behind the same calls, can be switched between two steps, and is latched off when it fails ([`Optimizations`]).
 
 mod command_ring;
+mod fallback_log_level;
 mod hazard;
 mod heap_stack;
 #[cfg(test)]
@@ -38,6 +39,7 @@ mod transfer_queue;
 mod verdict;
 
 pub use command_ring::{CommandRing, CommandRingConfig, CommandRingStatistics, RingWork, Slot};
+pub use fallback_log_level::FallbackLogLevel;
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
 pub use master::Master;

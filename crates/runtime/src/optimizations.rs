@@ -12,7 +12,7 @@ use crate::command_ring::{CommandRingConfig, CommandRingStatistics};
 use crate::memory_budget::MemoryBudgetGauges;
 use crate::memory_pool::{MemoryPoolConfig, MemoryPoolStatistics};
 use crate::transfer_queue::{TransferMetrics, TransferQueueConfig};
-use crate::{Master, SettingError, Verdict};
+use crate::{FallbackLogLevel, Master, SettingError, Verdict};
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -64,6 +64,8 @@ pub struct Optimizations {
     pub graceful_fallback: bool,
     /// Whether that is logged.
     pub log_fallbacks: bool,
+    /// How loudly.
+    pub fallback_log_level: FallbackLogLevel,
     /// Transient memory from heaps.
     pub memory_pool: FeatureSettings<MemoryPoolConfig>,
     /// Transfers beside compute.
@@ -78,6 +80,7 @@ impl Default for Optimizations {
             enabled: Master::default(),
             graceful_fallback: true,
             log_fallbacks: true,
+            fallback_log_level: FallbackLogLevel::default(),
             memory_pool: FeatureSettings::default(),
             blit_queue: FeatureSettings::default(),
             command_buffer_ring: FeatureSettings::default(),
@@ -122,6 +125,22 @@ impl Optimizations {
             Feature::BlitQueue => &mut self.blit_queue.enabled,
             Feature::CommandBufferRing => &mut self.command_buffer_ring.enabled,
         }
+    }
+
+    /// These settings without what only says what is logged: two that are then equal do the same work.
+    pub fn without_logging(&self) -> Self {
+        let quiet = Self::default();
+        let mut settings = Self {
+            log_fallbacks: quiet.log_fallbacks,
+            fallback_log_level: quiet.fallback_log_level,
+            ..self.clone()
+        };
+        settings.memory_pool.config.log_pool_exhaustion = quiet.memory_pool.config.log_pool_exhaustion;
+        settings.blit_queue.config.log_slow_operations = quiet.blit_queue.config.log_slow_operations;
+        settings.blit_queue.config.verbose_logging = quiet.blit_queue.config.verbose_logging;
+        settings.command_buffer_ring.config.log_ring_exhaustion =
+            quiet.command_buffer_ring.config.log_ring_exhaustion;
+        settings
     }
 
     /// Checks every rule.

@@ -1,6 +1,6 @@
 //! Where the optimisations stand: what is wanted, what a self-check found, what has failed.
 
-use crate::{Feature, FeatureStatus, Master, Optimizations, Verdict};
+use crate::{FallbackLogLevel, Feature, FeatureStatus, Master, Optimizations, Verdict};
 
 /// How far [`Master::Auto`] is. The other settings of the master switch do not ask.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -73,11 +73,7 @@ impl Standing {
             return false;
         }
         if self.settings.log_fallbacks {
-            tracing::warn!(
-                feature = feature.name(),
-                reason,
-                "latched off; its work is done in the plain way"
-            );
+            tell(self.settings.fallback_log_level, feature, &reason);
         }
         self.latched[feature as usize] = Some(reason);
         self.fallbacks[feature as usize] += 1;
@@ -100,9 +96,41 @@ impl Standing {
     }
 }
 
+/// The level of a line of the log is fixed where it is written, so there is a line for each.
+fn tell(level: FallbackLogLevel, feature: Feature, reason: &str) {
+    const MESSAGE: &str = "latched off; its work is done in the plain way";
+    let feature = feature.name();
+    match level {
+        FallbackLogLevel::Error => tracing::error!(feature, reason, "{MESSAGE}"),
+        FallbackLogLevel::Warn => tracing::warn!(feature, reason, "{MESSAGE}"),
+        FallbackLogLevel::Info => tracing::info!(feature, reason, "{MESSAGE}"),
+        FallbackLogLevel::Debug => tracing::debug!(feature, reason, "{MESSAGE}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logged::logged;
+
+    #[test]
+    fn a_fallback_is_as_loud_as_asked_for() {
+        let lines = |level, log_fallbacks| {
+            let settings = Optimizations { fallback_log_level: level, log_fallbacks, ..Optimizations::on() };
+            let mut standing = Standing::new(settings);
+            logged(|| assert!(standing.latch(Feature::MemoryPool, "no memory".into())))
+        };
+        for (level, name) in [
+            (FallbackLogLevel::Error, "ERROR"),
+            (FallbackLogLevel::Warn, "WARN"),
+            (FallbackLogLevel::Info, "INFO"),
+        ] {
+            let said = lines(level, true);
+            assert!(said.len() == 1 && said[0].contains(name) && said[0].contains("no memory"), "{said:?}");
+            assert_eq!(lines(level, false), [""; 0]);
+        }
+        assert_eq!(lines(FallbackLogLevel::Debug, true), [""; 0], "these lines begin at info");
+    }
 
     #[test]
     fn a_latched_feature_stays_off_until_it_is_armed_again() {

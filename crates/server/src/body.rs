@@ -1,6 +1,7 @@
 //! A request's body as JSON: declared, bounded, in time.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, Request};
@@ -18,14 +19,17 @@ impl FromRequest<Arc<App>> for JsonBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        check_declared(request.headers())?;
-        let limit = app.options.max_body_bytes;
-        let timeout = app.options.body_timeout;
-        let bytes = tokio::time::timeout(timeout, read(request.into_body(), limit))
-            .await
-            .map_err(|_| ApiError::body_timeout(timeout.as_secs()))??;
+        let bytes = declared(request, app.options.max_body_bytes, app.options.body_timeout).await?;
         serde_json::from_slice(&bytes).map(Self).map_err(|error| ApiError::not_json(&error))
     }
+}
+
+/// A body that is declared to be JSON, of at most `limit` bytes, all of which arrive within `timeout`.
+pub async fn declared(request: Request, limit: usize, timeout: Duration) -> Result<Vec<u8>, ApiError> {
+    check_declared(request.headers())?;
+    tokio::time::timeout(timeout, read(request.into_body(), limit))
+        .await
+        .map_err(|_| ApiError::body_timeout(timeout.as_secs()))?
 }
 
 /// Anything else than JSON is what a web page may send without the browser's leave.

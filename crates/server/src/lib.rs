@@ -1,4 +1,4 @@
-//! The OpenAI-compatible HTTP server.
+//! The OpenAI-compatible HTTP server, and the listener for its operator.
 //!
 //! - **Validated whole**: a body is taken apart field by field; what is unknown, wrong or would change the answer
 //!   without being supported is an error that names the field. Nothing is ignored silently.
@@ -16,9 +16,11 @@
 //! Known gaps: no TLS; put a proxy in front for other machines. A client that keeps its connection and never reads
 //! keeps one of `max_connections` until the server ends, though nothing of the engine.
 
+mod admin;
 mod app;
 mod auth;
 mod body;
+mod control;
 mod cors;
 mod echo;
 mod generation;
@@ -33,5 +35,10 @@ mod routes;
 mod server;
 mod sse;
 
+/// Public for the fuzz targets; no part of the interface.
+#[doc(hidden)]
+pub use admin::rpc;
+pub use admin::{AdminOptions, bind_admin, serve_admin};
+pub use control::{Applied, Control, ControlError, Phase};
 pub use options::{Cors, ServerOptions};
 pub use server::{ServerError, bind, serve, serve_on};

@@ -1,15 +1,13 @@
 //! One span and one line of log for each request, and the id that ties them to the client's.
 
-use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
-use crate::app::App;
 use crate::id;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -20,7 +18,16 @@ const MAX_ID: usize = 128;
 /// Gives the request an id and a span, and logs how it was answered.
 ///
 /// The path is logged as the route's pattern: what a client wrote into it is not ours to keep.
-pub async fn observe(State(_): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn observe(request: Request, next: Next) -> Response {
+    watch(request, next, |status, milliseconds| tracing::info!(status, milliseconds, "answered")).await
+}
+
+/// As [`observe`], at level debug: for routes that are asked every few seconds, and tell themselves what they change.
+pub async fn observe_quietly(request: Request, next: Next) -> Response {
+    watch(request, next, |status, milliseconds| tracing::debug!(status, milliseconds, "answered")).await
+}
+
+async fn watch(request: Request, next: Next, tell: impl FnOnce(u16, u128)) -> Response {
     let started = Instant::now();
     let id = given_id(request.headers()).unwrap_or_else(|| id::unique("req"));
     let method = request.method().clone();
@@ -28,9 +35,7 @@ pub async fn observe(State(_): State<Arc<App>>, request: Request, next: Next) ->
     let span = tracing::info_span!("request", %id, %method, route);
     let mut response = async {
         let response = next.run(request).await;
-        let status = response.status().as_u16();
-        let milliseconds = started.elapsed().as_millis();
-        tracing::info!(status, milliseconds, "answered");
+        tell(response.status().as_u16(), started.elapsed().as_millis());
         response
     }
     .instrument(span)

@@ -38,13 +38,15 @@ pub enum ServerError {
     /// The address cannot be listened on.
     #[error(
         "host, port: must be an address of this machine that is free, but listening on {host}:{port} failed with: \
-         {source}. Choose another --port, or end the program that uses it"
+         {source}. Choose another {flag}, or end the program that uses it"
     )]
     Bind {
         /// The asked host.
         host: String,
         /// The asked port.
         port: u16,
+        /// What chooses another port.
+        flag: &'static str,
         /// The system's own words.
         source: io::Error,
     },
@@ -54,6 +56,12 @@ pub enum ServerError {
          given one has not. Choose another"
     )]
     Key,
+    /// Other machines reach the operator's listener, and no token keeps them out.
+    #[error(
+        "admin.host: must be a loopback address where admin.token is not set, but it is {0}. Set BESSEMER_ADMIN_TOKEN, or \
+         listen on 127.0.0.1"
+    )]
+    OpenAdmin(std::net::SocketAddr),
     /// The listening socket is unusable.
     #[error("the listening socket failed with: {0}. Start the server again")]
     Socket(#[source] io::Error),
@@ -61,12 +69,17 @@ pub enum ServerError {
 
 /// Listens on the address of `options`; [`TcpListener::local_addr`] tells the port that the system chose for port 0.
 pub async fn bind(options: &ServerOptions) -> Result<TcpListener, ServerError> {
-    let ServerOptions { host, port, .. } = options;
+    listen(&options.host, options.port, "--port").await
+}
+
+/// Listens on an address; `flag` is what chooses another port.
+pub(crate) async fn listen(host: &str, port: u16, flag: &'static str) -> Result<TcpListener, ServerError> {
     // Brackets belong to addresses in URLs; the resolver does not know them.
     let name = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    TcpListener::bind((name, *port)).await.map_err(|source| ServerError::Bind {
-        host: host.clone(),
-        port: *port,
+    TcpListener::bind((name, port)).await.map_err(|source| ServerError::Bind {
+        host: host.to_owned(),
+        port,
+        flag,
         source,
     })
 }
@@ -94,46 +107,73 @@ pub async fn serve_on(
     if options.is_open_to_strangers(address) {
         tracing::warn!(%address, "no API key is set and other machines can reach this address: anybody can use it");
     }
-    let drain_timeout = options.drain_timeout;
-    let permits = Arc::new(Semaphore::new(options.max_connections.clamp(1, Semaphore::MAX_PERMITS)));
+    let (most, drain_timeout) = (options.max_connections, options.drain_timeout);
     let app = Arc::new(App::new(engine, options));
-    let router = router(app.clone());
-    let (draining, drain) = watch::channel(false);
-    let mut connections = JoinSet::new();
-
-    tokio::pin!(shutdown);
-    loop {
-        let accepted = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&listener, &permits) => accepted,
-        };
-        match accepted {
-            Ok((stream, permit)) => {
-                let connection = connection(stream, router.clone(), drain.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
-            }
-            Err(error) => pause_after(&error).await,
-        }
-    }
-
-    drop(listener);
+    let connections = Connections::new(listener, router(app.clone()), most);
+    let (connections, drain) = connections.until(shutdown).await;
     app.start_draining();
-    draining.send_replace(true);
     tracing::info!(connections = connections.len(), "draining");
-    let all_ended = async { while connections.join_next().await.is_some() {} };
-    if tokio::time::timeout(drain_timeout, all_ended).await.is_err() {
-        tracing::warn!(connections = connections.len(), "drain timeout: breaking off what is left");
-        connections.shutdown().await;
-    }
+    drain.within(connections, drain_timeout).await;
     Ok(())
 }
 
+/// A listening socket and the connections that it has brought.
+pub(crate) struct Connections {
+    listener: TcpListener,
+    router: Router,
+    permits: Arc<Semaphore>,
+}
+
+/// The end of the connections that are open.
+pub(crate) struct Drain(watch::Sender<bool>);
+
+impl Connections {
+    /// At most `most` at once; further ones wait to be accepted.
+    pub(crate) fn new(listener: TcpListener, router: Router, most: usize) -> Self {
+        let permits = Arc::new(Semaphore::new(most.clamp(1, Semaphore::MAX_PERMITS)));
+        Self { listener, router, permits }
+    }
+
+    /// Serves until `shutdown` completes, then closes the socket; what is open goes on.
+    pub(crate) async fn until(self, shutdown: impl Future<Output = ()>) -> (JoinSet<()>, Drain) {
+        let (draining, drain) = watch::channel(false);
+        let mut connections = JoinSet::new();
+        tokio::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                Some(_) = connections.join_next() => continue,
+                accepted = accept(&self.listener, &self.permits) => accepted,
+            };
+            match accepted {
+                Ok((stream, permit)) => {
+                    let connection = connection(stream, self.router.clone(), drain.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => pause_after(&error).await,
+            }
+        }
+        (connections, Drain(draining))
+    }
+}
+
+impl Drain {
+    /// Lets running requests end, and breaks off what is left after `timeout`.
+    pub(crate) async fn within(self, mut connections: JoinSet<()>, timeout: Duration) {
+        self.0.send_replace(true);
+        let all_ended = async { while connections.join_next().await.is_some() {} };
+        if tokio::time::timeout(timeout, all_ended).await.is_err() {
+            tracing::warn!(connections = connections.len(), "drain timeout: breaking off what is left");
+            connections.shutdown().await;
+        }
+    }
+}
+
 /// A header must be able to carry the key, or nobody could ever use it.
-fn check_key(key: Option<&str>) -> Result<(), ServerError> {
+pub(crate) fn check_key(key: Option<&str>) -> Result<(), ServerError> {
     let sendable = |key: &str| {
         !key.is_empty()
             && key.trim() == key

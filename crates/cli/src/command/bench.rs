@@ -9,13 +9,14 @@ mod spread;
 
 use std::fmt::Write;
 
+use bessemer_config::byte_size;
 use bessemer_engine::{EngineInfo, EngineOptions, Master};
 use bessemer_model::ModelConfig;
 use clap::Args;
 use serde::Serialize;
 
 use crate::model_arguments::{EngineArguments, Loaded, load};
-use crate::{byte_size, output, progress};
+use crate::{output, progress};
 use host::Host;
 use measure::Workload;
 use spread::Spread;

@@ -4,12 +4,13 @@ mod model_facts;
 
 use std::fmt::Write;
 
+use bessemer_config::byte_size;
 use bessemer_hal::DeviceInfo;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::model_arguments::EngineArguments;
-use crate::{byte_size, output};
+use crate::output;
 use model_facts::ModelFacts;
 
 const AFTER_HELP: &str = "\

@@ -2,6 +2,7 @@
 
 mod bench;
 mod chat;
+mod config;
 mod generate;
 mod info;
 mod logits;
@@ -13,6 +14,7 @@ mod synth;
 
 pub use bench::Bench;
 pub use chat::Chat;
+pub use config::Config;
 pub use generate::Generate;
 pub use info::Info;
 pub use logits::Logits;

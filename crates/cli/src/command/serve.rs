@@ -3,69 +3,59 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use bessemer_server::{Cors, ServerOptions};
+use bessemer_config::Settings;
+use bessemer_server::{Control, Cors, ServerOptions};
 use clap::Args;
-use clap::builder::NonEmptyStringValueParser;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::model_arguments::{EngineArguments, Loaded, load};
-use crate::{environment, output};
+use crate::model_arguments::{Loaded, engine_options, load};
+use crate::operator::{self, Listener};
+use crate::output;
+use crate::serve_arguments::ServeArguments;
 
 const AFTER_HELP: &str = "\
 Examples:
   bessemer serve
   bessemer serve --model Qwen/Qwen3-0.6B --port 8080 --max-sequences 32
   BESSEMER_API_KEY=secret bessemer serve --host 0.0.0.0
+  bessemer serve --config config/runtime.yaml --preset batch
   curl http://127.0.0.1:8080/v1/completions -H 'Content-Type: application/json' \\
        -d '{\"model\": \"default\", \"prompt\": \"Once upon a time\", \"max_tokens\": 40}'
 
-The first SIGINT or SIGTERM lets running requests finish (see --drain-timeout), the second ends at once.";
-
-/// Exit code of a process that an interrupt ended.
-const INTERRUPTED: i32 = 130;
+The first SIGINT or SIGTERM lets running requests finish (see --drain-timeout), the second ends at once. SIGHUP reads the
+configuration file again. What can be set: `bessemer config --help`; the operator's listener: docs/admin.md.";
 
 /// Serves the model over HTTP with OpenAI's interface.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Serve {
-    /// Port to listen on; 0 lets the system choose.
-    #[arg(short, long, default_value_t = 8080)]
-    port: u16,
-    /// Name or address to listen on; 0.0.0.0 is every interface.
-    #[arg(long, default_value = "127.0.0.1")]
-    host: String,
-    /// Key that clients must send as "Authorization: Bearer" [default: BESSEMER_API_KEY, else none].
-    #[arg(long, value_name = "KEY", value_parser = NonEmptyStringValueParser::new())]
-    api_key: Option<String>,
-    /// Name under which the model is shown [default: --model].
-    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
-    model_name: Option<String>,
-    /// Web origin that may use the server, such as https://chat.example.org, or *; may be given several times.
-    #[arg(long, value_name = "ORIGIN")]
-    cors: Vec<String>,
-    /// Requests that may wait beside the running ones; more are answered with 429.
-    #[arg(long, value_name = "N", default_value_t = 256)]
-    max_queue: u16,
-    /// Seconds that running requests may go on after the signal to end.
-    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
-    drain_timeout: u32,
     #[command(flatten)]
-    engine: EngineArguments,
+    arguments: ServeArguments,
 }
 
 impl Serve {
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
-        let options = self.server_options()?;
+        let configuration = self.arguments.configuration()?;
+        match self.arguments.file()? {
+            Some(file) => tracing::info!(file = %file.display(), "configuration"),
+            None => tracing::info!("configuration: no file"),
+        }
+        for note in configuration.notes() {
+            tracing::warn!("{note}");
+        }
+        let options = server_options(configuration.settings());
+        let engine_options = engine_options(configuration.settings())?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
             .context("the threads of the server cannot be started")?;
-        // The port first: that it is taken should be known before a large model is loaded.
+        // The ports first: that one is taken should be known before a large model is loaded.
         let listener = runtime.block_on(bessemer_server::bind(&options))?;
         let address = listener.local_addr().context("the listening socket has no address")?;
-        let mut engine_options = self.engine.options(16)?;
-        engine_options.max_queue = usize::from(self.max_queue);
+        let control = Control::new(configuration).context("the threads of the server cannot be started")?;
+        let operator = runtime.block_on(Listener::start(&control))?;
+        let reloads =
+            runtime.block_on(async { operator::reload_at_hangup(control.clone(), self.arguments) })?;
         let Loaded { engine, load_time } = load(engine_options)?;
         let info = engine.info();
         tracing::info!(
@@ -75,55 +65,39 @@ impl Serve {
             kv_bytes = info.kv_bytes,
             "loaded"
         );
+        control.loaded(engine.clone());
         runtime.block_on(async {
-            let shutdown = shutdown()?;
+            let shutdown = operator::shutdown()?;
+            let shutdown = async {
+                shutdown.await;
+                control.start_draining();
+            };
             output::note(&format!("listening on http://{address}"));
-            bessemer_server::serve_on(listener, engine, options, shutdown).await.map_err(anyhow::Error::from)
-        })
-    }
-
-    fn server_options(&self) -> anyhow::Result<ServerOptions> {
-        let api_key = match &self.api_key {
-            Some(key) => Some(key.clone()),
-            None => environment::variable(environment::API_KEY)?,
-        };
-        let cors = match self.cors.as_slice() {
-            [] => Cors::Off,
-            origins if origins.iter().any(|origin| origin == "*") => Cors::Any,
-            origins => Cors::Origins(origins.to_vec()),
-        };
-        Ok(ServerOptions {
-            host: self.host.clone(),
-            port: self.port,
-            api_key,
-            model_name: self.model_name.clone(),
-            cors,
-            drain_timeout: Duration::from_secs(self.drain_timeout.into()),
-            ..ServerOptions::default()
+            let served = bessemer_server::serve_on(listener, engine, options, shutdown).await;
+            reloads.abort();
+            if let Some(operator) = operator {
+                operator.close().await;
+            }
+            served.map_err(anyhow::Error::from)
         })
     }
 }
 
-/// Completes at the first signal to end. The second one ends the process.
-fn shutdown() -> anyhow::Result<impl Future<Output = ()>> {
-    let listen = |kind| signal(kind).context("signals cannot be listened to");
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let (first, received) = tokio::sync::oneshot::channel();
-    tokio::spawn(async move {
-        either(&mut interrupt, &mut terminate).await;
-        output::note("finishing running requests; interrupt again to end at once");
-        let _ = first.send(());
-        either(&mut interrupt, &mut terminate).await;
-        std::process::exit(INTERRUPTED);
-    });
-    Ok(async {
-        let _ = received.await;
-    })
-}
-
-async fn either(interrupt: &mut Signal, terminate: &mut Signal) {
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+/// What a configuration means for the server.
+fn server_options(settings: &Settings) -> ServerOptions {
+    let server = &settings.server;
+    let cors = match server.cors.as_slice() {
+        [] => Cors::Off,
+        origins if origins.iter().any(|origin| origin == "*") => Cors::Any,
+        origins => Cors::Origins(origins.to_vec()),
+    };
+    ServerOptions {
+        host: server.host.clone(),
+        port: server.port,
+        api_key: server.api_key.as_ref().map(|key| key.reveal().to_owned()),
+        model_name: server.model_name.clone(),
+        cors,
+        drain_timeout: Duration::from_secs(server.drain_timeout.into()),
+        ..ServerOptions::default()
     }
 }

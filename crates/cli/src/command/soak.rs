@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use bessemer_config::byte_size;
 use bessemer_selftest::soak::{Length, Progress, Soak as Run, SoakReport};
 use clap::Args;
 
 use crate::model_arguments::EngineArguments;
-use crate::{byte_size, output, time_span};
+use crate::{output, time_span};
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
+use bessemer_config::byte_size;
 use bessemer_weights::{ModelFiles, OpenOptions, synth_shapes};
 use clap::Args;
 
 use crate::tensor_file::{Entry, TensorFile};
-use crate::{byte_size, output, progress};
+use crate::{output, progress};
 
 const AFTER_HELP: &str = "\
 Examples:

@@ -17,6 +17,8 @@ pub const KEY: &str = "secret";
 pub struct Server {
     process: Child,
     address: SocketAddr,
+    /// Of the operator's listener.
+    operator: SocketAddr,
     _folder: Folder,
 }
 
@@ -46,49 +48,61 @@ impl Server {
         let folder = Folder::plain();
         let mut process = program::command(folder.root())
             .args(["serve", "--model", "./model", "--model-name", "small", "--port", "0", "--api-key", KEY])
+            .args(["--admin-port", "0", "--admin-token", KEY])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the server starts");
         let mut errors = BufReader::new(process.stderr.take().expect("standard error is a pipe"));
         let mut said = String::new();
-        let address = loop {
+        let mut until = |what: &str| loop {
             let before = said.len();
             if errors.read_line(&mut said).expect("the server speaks UTF-8") == 0 {
                 panic!("the server ended: {said}");
             }
-            if let Some((_, address)) = said[before..].split_once("listening on http://") {
+            if let Some((_, address)) = said[before..].split_once(what) {
                 break address.trim().parse().expect("an address");
             }
         };
+        let operator = until("operator's listener on http://");
+        let address = until("listening on http://");
         // Nobody reads on, and a full pipe would stop the server.
         std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-        Self { process, address, _folder: folder }
+        Self { process, address, operator, _folder: folder }
     }
 
     /// Status and `error` of an answer.
     pub fn error(&self, request: &Request<'_>) -> (u16, Value) {
-        let mut stream = TcpStream::connect(self.address).expect("the server listens");
-        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
-        let mut head = format!(
-            "{} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n",
-            request.method, request.path
-        );
-        for (name, value) in &request.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        head.push_str("\r\n");
-        stream.write_all(head.as_bytes()).expect("the head is taken");
-        // A server may answer and close before it has read the whole of a body that it refuses.
-        let _ = stream.write_all(request.body);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let answer = String::from_utf8(answer).expect("answers are UTF-8");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
-        (status, body["error"].clone())
+        let (status, mut body) = answer(self.address, request);
+        (status, body["error"].take())
     }
+
+    /// Status and body of an answer of the operator's listener.
+    pub fn operate(&self, request: &Request<'_>) -> (u16, Value) {
+        answer(self.operator, request)
+    }
+}
+
+fn answer(address: SocketAddr, request: &Request<'_>) -> (u16, Value) {
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a timeout can be set");
+    let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", request.method, request.path);
+    if !request.headers.iter().any(|(name, _)| *name == "Host") {
+        head.push_str("Host: localhost\r\n");
+    }
+    for (name, value) in &request.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    stream.write_all(head.as_bytes()).expect("the head is taken");
+    // A server may answer and close before it has read the whole of a body that it refuses.
+    let _ = stream.write_all(request.body);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).expect("answers are UTF-8");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}")))
 }
 
 impl Drop for Server {

@@ -8,10 +8,12 @@
 //!   help promises.
 
 mod checkpoints;
+mod configurations;
 mod document;
 mod flags;
 mod folder;
 mod http;
+mod operator;
 mod program;
 mod requests;
 
@@ -21,7 +23,13 @@ use document::Section;
 
 #[test]
 fn every_wrong_input_gets_the_answer_of_the_table() {
-    let sections: Vec<Section> = vec![checkpoints::section(), flags::section(), requests::section()];
+    let sections: Vec<Section> = vec![
+        checkpoints::section(),
+        flags::section(),
+        configurations::section(),
+        requests::section(),
+        operator::section(),
+    ];
     let rows: usize = sections.iter().map(|section| section.rows.len()).sum();
     assert!(rows >= 100, "only {rows} cases are left");
     for row in sections.iter().flat_map(|section| &section.rows) {

@@ -17,8 +17,10 @@ pub struct Outcome {
 /// The program, deaf to the environment of whoever runs the tests, and without a network.
 pub fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bessemer"));
-    for name in ["BESSEMER_API_KEY", "BESSEMER_LOG", "METAL_OPTIMIZATIONS_ENABLED"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|name| name.starts_with("BESSEMER_") || name.starts_with("METAL_")) {
+            command.env_remove(name);
+        }
     }
     // What it keeps between runs is not the user's.
     command.env("XDG_CACHE_HOME", env!("CARGO_TARGET_TMPDIR")).env("HF_HUB_OFFLINE", "1");

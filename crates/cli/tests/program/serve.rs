@@ -2,18 +2,23 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, ChildStderr, Command};
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::run::command;
 
-struct Server {
+/// A server as a process.
+pub struct Server {
     child: Child,
-    /// The log that was not read yet.
-    stderr: Option<BufReader<ChildStderr>>,
     /// The log so far.
-    log: String,
+    log: Arc<Mutex<String>>,
+    /// Reads it, lest a full pipe stop the server.
+    reader: Option<JoinHandle<()>>,
     address: String,
+    /// Of the operator's listener.
+    operator: String,
 }
 
 impl Server {
@@ -22,40 +27,67 @@ impl Server {
         if let Some(key) = key {
             command.env("BESSEMER_API_KEY", key);
         }
-        let mut child = command.args(["serve", "--port", "0", "--log-format", "json"]).spawn().unwrap();
-        let stderr = Some(BufReader::new(child.stderr.take().unwrap()));
-        let mut server = Self { child, stderr, log: String::new(), address: String::new() };
-        let line = server.read_log_until("listening on http://");
-        line.trim_end().strip_prefix("listening on http://").unwrap().clone_into(&mut server.address);
+        Self::run(&mut command, &["--port", "0", "--admin-port", "0"])
+    }
+
+    /// `serve` with these arguments.
+    pub fn run(command: &mut Command, arguments: &[&str]) -> Self {
+        let child = command.args(["serve", "--log-format", "json"]).args(arguments).spawn().unwrap();
+        let (address, operator) = (String::new(), String::new());
+        let mut server = Self { child, log: Arc::default(), reader: None, address, operator };
+        let mut stderr = BufReader::new(server.child.stderr.take().unwrap());
+        while server.address.is_empty() {
+            let mut line = String::new();
+            assert_ne!(
+                stderr.read_line(&mut line).unwrap(),
+                0,
+                "the server ended before it listened: {}",
+                server.log()
+            );
+            if let Some(address) = line.trim_end().strip_prefix("listening on http://") {
+                server.address = address.to_owned();
+            }
+            if let Some(address) = line.trim_end().strip_prefix("operator's listener on http://") {
+                server.operator = address.to_owned();
+            }
+            server.log.lock().unwrap().push_str(&line);
+        }
+        let log = server.log.clone();
+        server.reader = Some(std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap() > 0 {
+                log.lock().unwrap().push_str(&std::mem::take(&mut line));
+            }
+        }));
         server
     }
 
-    /// Reads the log up to a line that holds `wanted`.
-    fn read_log_until(&mut self, wanted: &str) -> String {
-        let stderr = self.stderr.as_mut().unwrap();
-        loop {
-            let mut line = String::new();
-            let count = stderr.read_line(&mut line).unwrap();
-            assert_ne!(count, 0, "the log ended before '{wanted}': {}", self.log);
-            self.log.push_str(&line);
-            if line.contains(wanted) {
-                return line;
-            }
+    /// Waits until the log holds `wanted`.
+    fn wait_for_log(&self, wanted: &str) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !self.log().contains(wanted) {
+            assert!(Instant::now() < deadline, "no '{wanted}' in the log: {}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Sends a request and returns the connection, from which the response can be read.
-    fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\n\
-             Content-Length: {length}\r\n{headers}\r\n{body}"
-        )
-        .unwrap();
-        stream
+    pub fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+        send(&self.address, method, path, headers, body)
+    }
+
+    /// Asks the operator's listener; status and JSON.
+    pub fn operate(&self, method: &str, path: &str, body: &str) -> (u16, serde_json::Value) {
+        let mut response = String::new();
+        send(&self.operator, method, path, "", body).read_to_string(&mut response).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {response}")))
+    }
+
+    /// The operator's listener; empty where there is none.
+    pub fn operator(&self) -> &str {
+        &self.operator
     }
 
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
@@ -64,13 +96,18 @@ impl Server {
         response
     }
 
-    fn signal(&self, name: &str) {
+    /// The log so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end; the exit code and the rest of the log.
-    fn end(mut self) -> (Option<i32>, String) {
+    pub fn end(mut self) -> (Option<i32>, String) {
         let deadline = Instant::now() + Duration::from_secs(60);
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -79,8 +116,8 @@ impl Server {
             assert!(Instant::now() < deadline, "the server does not end");
             std::thread::sleep(Duration::from_millis(20));
         };
-        self.stderr.take().unwrap().read_to_string(&mut self.log).unwrap();
-        (status.code(), std::mem::take(&mut self.log))
+        self.reader.take().unwrap().join().unwrap();
+        (status.code(), self.log())
     }
 }
 
@@ -90,6 +127,19 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn send(address: &str, method: &str, path: &str, headers: &str, body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n{headers}\r\n{body}"
+    )
+    .unwrap();
+    stream
 }
 
 const LONG: &str = r#"{"prompt": "Once upon a time", "max_tokens": 900, "stream": true, "temperature": 0,
@@ -118,12 +168,12 @@ fn a_running_request_is_finished_after_the_first_signal() {
 
 #[test]
 fn the_second_signal_ends_at_once() {
-    let mut server = Server::start(None);
+    let server = Server::start(None);
     // Many at once, so that they cannot be done before the second signal.
     let mut streams: Vec<_> = (0..16).map(|_| server.send("POST", "/v1/completions", "", LONG)).collect();
     streams.iter_mut().for_each(|stream| stream.read_exact(&mut [0; 15]).unwrap());
     server.signal("-INT");
-    server.read_log_until("finishing running requests");
+    server.wait_for_log("finishing running requests");
     server.signal("-INT");
     let (code, log) = server.end();
     assert_eq!(code, Some(130), "{log}");

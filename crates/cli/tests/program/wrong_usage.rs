@@ -155,7 +155,8 @@ fn a_wrong_environment_is_told() {
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(
         String::from_utf8(output.stderr).unwrap(),
-        "error: METAL_OPTIMIZATIONS_ENABLED: must be false, true or auto, but it is \"maybe\". Correct or unset it\n"
+        "error: environment METAL_OPTIMIZATIONS_ENABLED: metal_optimizations.enabled is maybe, but it must be false, true \
+         or auto: choose one of them, without quotes\n"
     );
     assert_eq!(generate(&["--metal-opts", "off"]).status.code(), Some(0), "it is not asked");
 }

@@ -98,9 +98,10 @@ impl Verdicts {
     }
 }
 
-/// Every setting, by name.
+/// Every setting, by name, but for those that only say what is logged: who wants to hear more of a running server
+/// must not send it back to the plain path.
 fn spelled(settings: &Optimizations) -> String {
-    format!("{settings:?}")
+    format!("{:?}", settings.without_logging())
 }
 
 fn hash(of: &impl Hash) -> u64 {

@@ -144,6 +144,32 @@ fn off_where_a_feature_fails_and_not_for_ever() {
     assert_eq!(kept(folder.path()).len(), 1);
 }
 
+/// Who wants to hear more of a running server does not send it back to the plain path.
+#[test]
+fn what_is_logged_is_no_other_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = load(&cpu(), folder.path(), quiet());
+    let found = wait_for_verdict(&engine);
+    let mut loud = Optimizations {
+        log_fallbacks: true,
+        fallback_log_level: bessemer_engine::FallbackLogLevel::Error,
+        ..quiet()
+    };
+    loud.blit_queue.config.verbose_logging = true;
+    loud.memory_pool.config.log_pool_exhaustion = false;
+    loud.command_buffer_ring.config.log_ring_exhaustion = false;
+    engine.update_optimizations(loud.clone()).unwrap();
+    assert_eq!(engine.optimizations(), Some(loud.clone()));
+    // The last bit of the speed may get lost on the way through the file.
+    let same = verdict(&engine).expect("it is known at once");
+    assert!((same.speedup().unwrap() - found.speedup().unwrap()).abs() < 1e-9, "{same:?} {found:?}");
+    assert_eq!(kept(folder.path()).len(), 1);
+    loud.command_buffer_ring.config.ring_size = 2;
+    engine.update_optimizations(loud).unwrap();
+    wait_for_verdict(&engine);
+    assert_eq!(kept(folder.path()).len(), 2, "that is another one, with a check of its own");
+}
+
 #[test]
 fn a_request_goes_first() {
     // So slow that the check is far from its end when loading returns.

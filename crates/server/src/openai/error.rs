@@ -91,8 +91,8 @@ impl ApiError {
     }
 
     /// 401: no key, or a wrong one.
-    pub fn unauthorised(message: &str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key"), message.to_owned())
+    pub fn unauthorised(message: String) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, INVALID, Some("invalid_api_key"), message)
     }
 
     /// 404: another model than the served one.
@@ -104,13 +104,15 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("model_not_found"), message).with_param("model")
     }
 
-    /// 404: no such route.
-    pub fn no_route(method: &str, path: &str) -> Self {
-        let message = format!(
-            "{method} {}: no such route. See /v1/models, /v1/chat/completions, /v1/completions, /tokenize, \
-             /detokenize and /health",
-            crate::openai::fields::shortened(path)
-        );
+    /// 403: it may be a request like any other, but not from there.
+    pub fn forbidden(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, INVALID, Some(code), message.into())
+    }
+
+    /// 404: no such route; `routes` are those that there are.
+    pub fn no_route(method: &str, path: &str, routes: &str) -> Self {
+        let path = crate::openai::fields::shortened(path);
+        let message = format!("{method} {path}: no such route. See {routes}");
         Self::new(StatusCode::NOT_FOUND, INVALID, Some("unknown_url"), message)
     }
 
@@ -179,6 +181,13 @@ impl ApiError {
         error
     }
 
+    /// 503: not now, for a reason that passes.
+    pub fn not_now(code: &'static str, message: impl Into<String>) -> Self {
+        let mut error = Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, Some(code), message.into());
+        error.retry_after_seconds = Some(1);
+        error
+    }
+
     /// 503: there is nothing left to compute with, until the server is started again.
     fn device_lost(message: String) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, Some("device_lost"), message)
@@ -196,9 +205,13 @@ impl ApiError {
     }
 
     /// What a person reads.
-    #[cfg(test)]
     pub fn message(&self) -> &str {
         &self.body.message
+    }
+
+    /// What tells cases of one status apart.
+    pub fn code(&self) -> Option<&'static str> {
+        self.body.code
     }
 
     /// The JSON document.

@@ -56,8 +56,43 @@ impl Server {
         tokio::time::timeout(PATIENCE, self.task).await.unwrap().unwrap().unwrap();
     }
 
+    pub fn client(&self) -> Client {
+        Client(self.address)
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
-        self.send("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes()).await
+        self.client().post(path, body).await
+    }
+
+    pub async fn get(&self, path: &str) -> Reply {
+        self.client().get(path).await
+    }
+
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        self.client().send(method, path, headers, body).await
+    }
+
+    /// Sends a request and leaves the answer to the caller.
+    pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
+        self.client().open(method, path, headers, body).await
+    }
+
+    /// Sends JSON and leaves the answer to the caller.
+    pub async fn open_post(&self, path: &str, body: &Value) -> TcpStream {
+        self.open("POST", path, JSON, body.to_string().as_bytes()).await
+    }
+}
+
+/// What a body of JSON is declared with.
+const JSON: &[(&str, &str)] = &[("content-type", "application/json")];
+
+/// Whoever talks to the server at an address.
+#[derive(Clone, Copy)]
+pub struct Client(pub SocketAddr);
+
+impl Client {
+    pub async fn post(&self, path: &str, body: &Value) -> Reply {
+        self.send("POST", path, JSON, body.to_string().as_bytes()).await
     }
 
     pub async fn get(&self, path: &str) -> Reply {
@@ -73,8 +108,11 @@ impl Server {
 
     /// Sends a request and leaves the answer to the caller.
     pub async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.address);
+        let mut stream = TcpStream::connect(self.0).await.unwrap();
+        let mut head = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            head += &format!("host: {}\r\n", self.0);
+        }
         if !body.is_empty() && !headers.iter().any(|(name, _)| *name == "content-length") {
             head += &format!("content-length: {}\r\n", body.len());
         }
@@ -84,11 +122,6 @@ impl Server {
         // A server may answer and close before it has read a body that it refuses.
         stream.write_all(body).await.ok();
         stream
-    }
-
-    /// Sends JSON and leaves the answer to the caller.
-    pub async fn open_post(&self, path: &str, body: &Value) -> TcpStream {
-        self.open("POST", path, &[("content-type", "application/json")], body.to_string().as_bytes()).await
     }
 }
 

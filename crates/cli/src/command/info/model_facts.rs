@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use bessemer_config::byte_size::show;
 use bessemer_model::ModelConfig;
 use bessemer_weights::{Format, ModelFiles, Quantisation};
 use serde::Serialize;
 
-use crate::byte_size::show;
 use crate::model_arguments::EngineArguments;
 
 /// Context of each sequence that KV memory is set aside for where the user does not say; the engine's own default.
