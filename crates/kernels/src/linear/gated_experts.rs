@@ -46,8 +46,8 @@ pub enum SlotExperts {
 
 impl SlotExperts {
     /// Whether a GPU's launch can choose from so many experts.
-    pub fn chooses(experts: usize, limits: &GpuLimits) -> bool {
-        product::chooses(experts, limits)
+    pub fn chooses(experts: usize) -> bool {
+        product::chooses(experts)
     }
 
     /// u32 `[slots]`.
@@ -154,7 +154,7 @@ impl Op for GatedExperts {
     fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, _: Option<&Slice>) -> Result<Vec<Dispatch>> {
         self.check()?;
         let experts = self.weights.layout.experts();
-        let chooses = matches!(self.experts, SlotExperts::Given(_)) || SlotExperts::chooses(experts, limits);
+        let chooses = matches!(self.experts, SlotExperts::Given(_)) || SlotExperts::chooses(experts);
         bounds::rule("gated_experts", chooses, || {
             format!("no launch chooses from {experts} experts; record a router before it")
         })?;

@@ -165,8 +165,7 @@ impl Moe {
         let MoeConfig { experts, top_k, width, .. } = self.config;
         let (ids, shares, rows) = (router.ids.clone(), router.weights.clone(), router.rows);
         let slots = rows * top_k;
-        let limits = recorder.runtime().catalog().gpu();
-        let chosen = if limits.is_some_and(|limits| SlotExperts::chooses(experts, limits)) {
+        let chosen = if SlotExperts::chooses(experts) {
             SlotExperts::Chosen(router)
         } else {
             recorder.record(&router)?;

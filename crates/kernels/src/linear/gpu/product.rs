@@ -85,8 +85,8 @@ pub(in crate::linear) fn gates(layout: &LinearLayout, slots: usize, limits: &Gpu
 }
 
 /// Whether the first half of a layer of experts can choose from so many by itself.
-pub(in crate::linear) fn chooses(experts: usize, limits: &GpuLimits) -> bool {
-    few::chooses(experts, limits)
+pub(in crate::linear) fn chooses(experts: usize) -> bool {
+    few::chooses(experts)
 }
 
 /// The launch of the first half of a layer of experts.

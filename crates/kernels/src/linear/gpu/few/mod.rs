@@ -232,20 +232,18 @@ pub(super) fn gated_experts(op: &GatedExperts, catalog: &Catalog) -> Result<Vec<
     };
     let mut bindings = bind(&op.weights, &op.x, [op.experts.ids(), &op.weights.packed], &op.out);
     let mut name = format!("few_{}_gated", weights_name(&op.weights.layout));
-    let mut threads = THREADS;
     if let SlotExperts::Chosen(router) = &op.experts {
         bindings[IDS] = Binding::write_any(router.ids.clone());
         bindings.push(Binding::read(router.logits.clone()));
         bindings.push(Binding::write_any(router.weights.clone()));
         name += "_chosen";
-        threads = CHOSEN;
     }
-    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots, threads))?])
+    Ok(vec![launch(catalog, &name, bindings, &params, params.grid(op.slots, THREADS))?])
 }
 
 /// Whether a launch of gate and up can choose from so many experts.
-pub(super) fn chooses(experts: usize, limits: &GpuLimits) -> bool {
-    experts <= CHOSEN && CHOSEN <= limits.workgroup_threads as usize
+pub(super) fn chooses(experts: usize) -> bool {
+    experts <= CHOSEN
 }
 
 /// Threads of the workgroups that add up the results of experts; `None` where none can.

@@ -104,20 +104,18 @@ fn quantised(
         }
     }
     if !wide_scales {
-        let gated = |threads: usize| {
-            format!(
-                "const THREADS: u32 = {threads}u;\nconst ROWS: u32 = 1u;\nconst SUMS: u32 = 2u;\nconst TERMS: u32 = 1u;\n\
-                 alias Lane = f32;\n{layout}"
-            )
-        };
+        let gated = format!(
+            "const THREADS: u32 = 256u;\nconst ROWS: u32 = 1u;\nconst SUMS: u32 = 2u;\nconst TERMS: u32 = 1u;\n\
+             alias Lane = f32;\n{layout}"
+        );
         sources.push(Source::new(
             format!("few_{name}_gated"),
-            gated(256),
+            gated.clone(),
             &[&GIVEN[..], &EXPERTS, &weights, &INT8, &["linear/gpu/few/gated_given.wgsl"]].concat(),
         ));
         sources.push(Source::new(
             format!("few_{name}_gated_chosen"),
-            gated(CHOSEN) + &format!("const CAPACITY: u32 = {CHOSEN}u;\nconst LOGITS: u32 = 8u;\n"),
+            gated + &format!("const CAPACITY: u32 = {CHOSEN}u;\nconst LOGITS: u32 = 8u;\n"),
             &[&CHOSEN_FIRST[..], &EXPERTS, &weights, &INT8, &["linear/gpu/few/gated_chosen.wgsl"]].concat(),
         ));
         for threads in COMBINED_THREADS {

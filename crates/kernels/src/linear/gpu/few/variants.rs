@@ -53,5 +53,5 @@ pub(crate) const CAPACITY: usize = 8192;
 pub(crate) const COMBINED_THREADS: [usize; 2] = [512, 256];
 /// Columns at most of a row that is normalised where it is multiplied.
 pub(crate) const NORMED_COLUMNS: usize = 4096;
-/// Experts at most that are chosen where they are multiplied, and threads of the workgroups that do it.
-pub(crate) const CHOSEN: usize = 512;
+/// Experts at most that are chosen where they are multiplied.
+pub(crate) const CHOSEN: usize = 256;
