@@ -25,15 +25,16 @@ fn scale_of(peak: u32) -> u32 {
 // Four codes: packed, and as numbers.
 struct Four { word: u32, values: vec4<f32> }
 
-// Adding this and taking it off again rounds to a whole number, ties to even; in between, the number stands in the lowest
-// bits. That takes none of the conversions that GPUs are slow at.
+// Adding this rounds to a whole number, ties to even, which then stands in the lowest bits: that takes none of the
+// conversions that GPUs are slow at. It is not taken off again: compilers would leave out both.
 const ROUNDING: f32 = 12582912.0; // 1.5 · 2^23
 
 fn codes_of(y: vec4<f32>, peak: u32) -> Four {
     if (peak >= INFINITY_BITS || peak < SMALLEST_BITS) { return Four(0u, vec4(0.0)); }
-    let shifted = fma(y, vec4(127.0 / bitcast<f32>(peak)), vec4(ROUNDING));
-    let bytes = (bitcast<vec4<u32>>(shifted) & vec4(0xffu)) << vec4(0u, 8u, 16u, 24u);
-    return Four((bytes.x | bytes.y) | (bytes.z | bytes.w), shifted - vec4(ROUNDING));
+    let rounded = bitcast<vec4<u32>>(fma(y, vec4(127.0 / bitcast<f32>(peak)), vec4(ROUNDING)));
+    let bytes = (rounded & vec4(0xffu)) << vec4(0u, 8u, 16u, 24u);
+    let word = (bytes.x | bytes.y) | (bytes.z | bytes.w);
+    return Four(word, vec4<f32>(unpack4xI8(word)));
 }
 
 // The sum of four codes.
