@@ -22,7 +22,7 @@ use crate::linear::{Int8Params, Quantise};
 use crate::shaders::launch;
 use crate::{Activations, Catalog, Op, bounds};
 
-/// Positions of a split.
+/// Positions of a split, as `sight.wgsl` has it.
 const SPLIT: usize = 128;
 /// Splits of a row up to which they take no matrix units: those begin later, and do more at once.
 const FEW_SPLITS: usize = 16;
@@ -32,8 +32,7 @@ const SPLIT_HEADS: usize = 8;
 const TILE: usize = 64;
 /// Columns of a head that the tiled kernel has room for.
 const TILED_HEAD_DIM: usize = 256;
-/// Bytes of workgroup memory of the kernels with cooperative matrices at most: what the split one takes when a head has 128
-/// columns.
+/// Bytes of workgroup memory that the kernels with cooperative matrices do not exceed.
 const MATRIX_MEMORY: u32 = 47_696;
 /// Up to so many rows are split whatever their sequences: re-reading keys for each costs less than an idle device.
 const FEW_ROWS: usize = 16;
@@ -177,7 +176,6 @@ struct GpuParams {
     splits: u32,
     heads_taken: u32,
     sums_at: u32,
-    split: u32,
     lanes: u32,
     terms: u32,
 }
@@ -232,7 +230,6 @@ pub(super) fn launches(
         splits: small(plan.splits),
         heads_taken: small(plan.heads_taken),
         sums_at: 0,
-        split: small(SPLIT),
         lanes: 0,
         terms: 0,
     };

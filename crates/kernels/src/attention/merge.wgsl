@@ -44,7 +44,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let position = positions[row];
     let end = sight_end(position);
     let start = sight_start(position);
-    let count = max((end + p.split - 1u) / p.split, start / p.split + 1u) - start / p.split;
+    let count = max((end + SPLIT - 1u) / SPLIT, start / SPLIT + 1u) - start / SPLIT;
 
     // The largest score of all splits.
     var most = select(NO_KEY_YET, own, local < count);

@@ -26,8 +26,6 @@ struct Params {
     heads_taken: u32,
     // Split kernels: where the weighted values begin in the partial results.
     sums_at: u32,
-    // Split kernels: positions of a split.
-    split: u32,
     // Int8 rows: fours that share a scale, and rows of codes that make a row.
     lanes: u32,
     terms: u32,
@@ -35,6 +33,8 @@ struct Params {
 var<immediate> p: Params;
 
 const STRIP: u32 = 16u;
+// Positions of a split.
+const SPLIT: u32 = 128u;
 const NOWHERE: u32 = 0xffffffffu;
 // Below every score, and finite, so that differences are numbers before the first key has been seen.
 const NO_KEY_YET: f32 = -1e30;

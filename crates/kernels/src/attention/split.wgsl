@@ -8,8 +8,6 @@
 
 const THREADS: u32 = 256u;
 const CELLS: u32 = THREADS;
-// Positions of a split.
-const SPLIT: u32 = 128u;
 const SPLIT_STRIPS: u32 = SPLIT / STRIP;
 // Threads that share four keys of a score, each with an eighth of the features.
 const SLICES: u32 = 8u;

@@ -21,8 +21,6 @@ alias Sums = coop_mat16x16<f32, C>;
 const HEADS: u32 = 8u;
 const THREADS: u32 = 2u * HEAD_DIM;
 const SUBGROUPS: u32 = HEAD_DIM / 16u;
-// Positions of a split.
-const SPLIT: u32 = 128u;
 const STRIPS: u32 = SPLIT / STRIP;
 // Strips, and heads, of a subgroup.
 const EACH: u32 = STRIPS / SUBGROUPS;
@@ -131,10 +129,8 @@ fn attend(row: u32, position: u32, begin: u32, wg: vec3<u32>, subgroup: u32, lan
         let high = vec4<f16>(weight);
         memory.left[head * WEIGHT_PITCH + lane] = high;
         memory.left[(head + HEADS) * WEIGHT_PITCH + lane] = vec4<f16>(weight - vec4<f32>(high));
-        if (lane == 0u) {
-            if (head < head_count) {
-                put_weights((wg.z * p.heads + query_head + head) * p.splits + wg.x, largest, total);
-            }
+        if (lane == 0u && head < head_count) {
+            put_weights((wg.z * p.heads + query_head + head) * p.splits + wg.x, largest, total);
         }
     }
     workgroupBarrier();

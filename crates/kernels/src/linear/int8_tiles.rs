@@ -22,9 +22,7 @@ impl Int8Params {
     pub(crate) fn new(out: &Activations) -> Self {
         match out {
             Activations::F32(_) => Self { group: 0, terms: 0 },
-            Activations::Int8(rows) | Activations::Int8x2(rows) => {
-                Self { group: rows.group as u32, terms: terms(out) as u32 }
-            }
+            Activations::Int8(rows) | Activations::Int8x2(rows) => Self::of(rows.group, terms(out)),
         }
     }
 
@@ -40,7 +38,7 @@ impl Int8Params {
 
     /// Those of rows of one term.
     pub(crate) fn one_term(out: &QuantisedRows) -> Self {
-        Self { group: out.group as u32, terms: 1 }
+        Self::of(out.group, 1)
     }
 
     /// Rows of codes that make a row; 0 for f32.
