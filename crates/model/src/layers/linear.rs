@@ -5,10 +5,10 @@ use bessemer_kernels::linear::{Linear as LinearOp, NormedForm, NormedLinear, Qua
 use bessemer_kernels::{Activations, QuantisedRows, View};
 use bessemer_runtime::Recorder;
 
+use crate::Result;
 use crate::layers::norm::Norm;
 use crate::loader::{Loader, Matrix};
 use crate::precision::{Precision, Terms};
-use crate::{ModelError, Result};
 
 /// The activations that a layer takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,29 +100,20 @@ impl Linear {
         Ok(())
     }
 
-    /// Whether it can normalise such rows itself, in the launch of the product. It takes int8 then, or f32.
+    /// Whether it can normalise such rows itself, in the launch of the product.
     pub(crate) fn normalises(&self, recorder: &Recorder<'_>, rows: usize) -> bool {
         let limits = recorder.runtime().catalog().gpu();
         limits.is_some_and(|limits| NormedLinear::takes(&self.matrix.layout, rows, limits))
     }
 
-    /// `y = norm(x) Wᵀ + b` of one row, for a layer that [`Linear::normalises`]. One that takes f32 leaves the row as
-    /// `int8` beside it.
+    /// `y = norm(x) Wᵀ + b` of one row, for a layer that [`Linear::normalises`].
     pub(crate) fn encode_normed(
         &self,
         recorder: &mut Recorder<'_>,
         (norm, x): (&Norm, &Slice),
+        form: NormedForm,
         y: &Slice,
-        int8: Option<QuantisedRows>,
     ) -> Result<()> {
-        let form = match (self.input, int8) {
-            (Input::Int8 { terms: Terms::One, .. }, _) => NormedForm::Int8,
-            (Input::Int8 { terms: Terms::Two, .. }, _) => NormedForm::Int8x2,
-            (Input::F32, Some(int8)) => NormedForm::F32(int8),
-            (Input::F32, None) => {
-                return Err(ModelError::Batch("a normed f32 row needs a reader of int8".into()));
-            }
-        };
         let weights = self.matrix.weights(self.bias.clone());
         let (x, norm, eps) = (x.clone(), norm.weight.clone(), norm.eps);
         Ok(recorder.record(&NormedLinear { x, norm, eps, form, weights, out: y.clone() })?)
@@ -210,12 +201,20 @@ impl Fused {
         }
     }
 
-    /// Whether it can normalise such rows itself, in the launch of the product.
+    /// Whether it normalises such rows itself, in the launch of the product.
     pub(crate) fn normalises(&self, recorder: &Recorder<'_>, rows: usize) -> bool {
-        match self {
-            Self::One { linear, .. } => linear.input() != Input::F32 && linear.normalises(recorder, rows),
-            Self::Each(_) => false,
-        }
+        self.normed(recorder, rows).is_some()
+    }
+
+    /// The layer that normalises such rows itself, the outputs in it, and how it multiplies what comes of that.
+    fn normed(&self, recorder: &Recorder<'_>, rows: usize) -> Option<(&Linear, &[usize], NormedForm)> {
+        let Self::One { linear, outs } = self else { return None };
+        let form = match linear.input() {
+            Input::Int8 { terms: Terms::One, .. } => NormedForm::Int8,
+            Input::Int8 { terms: Terms::Two, .. } => NormedForm::Int8x2,
+            Input::F32 => return None,
+        };
+        linear.normalises(recorder, rows).then_some((linear, outs, form))
     }
 
     /// Computes all parts of `x` normalised; a view of each, in order.
@@ -226,13 +225,13 @@ impl Fused {
         x: &Slice,
         (rows, inp): (usize, usize),
     ) -> Result<Vec<View>> {
-        match self {
-            Self::One { linear, outs } if self.normalises(recorder, rows) => {
+        match self.normed(recorder, rows) {
+            Some((linear, outs, form)) => {
                 let (y, views) = side_by_side(recorder, outs, rows)?;
-                linear.encode_normed(recorder, (norm, x), &y, None)?;
+                linear.encode_normed(recorder, (norm, x), form, &y)?;
                 Ok(views)
             }
-            _ => {
+            None => {
                 let normed = norm.encode(recorder, x, rows, self.input())?; // [rows, inp]
                 self.encode(recorder, &normed, rows, inp)
             }

@@ -2,7 +2,8 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::linear::{
-    CombinedExperts, Experts, GateActivation, Gated, GatedExperts, SlotExperts, SlotInput, SlotOrder, Write,
+    CombinedExperts, Experts, GateActivation, Gated, GatedExperts, NormedForm, SlotExperts, SlotInput,
+    SlotOrder, Write,
 };
 use bessemer_kernels::rms_norm::NormInput;
 use bessemer_kernels::router::{Combine, ExpertSort, Normalise, Router, Scores};
@@ -127,7 +128,8 @@ impl Moe {
         if one_term && self.gate.input() == Input::F32 && self.gate.normalises(recorder, rows) {
             let normed = activations(recorder, rows, self.hidden, input)?; // [rows, hidden]
             if let Activations::Int8(int8) = &normed {
-                self.gate.encode_normed(recorder, (&self.norm, x), scores, Some(int8.clone()))?;
+                let form = NormedForm::F32(int8.clone());
+                self.gate.encode_normed(recorder, (&self.norm, x), form, scores)?;
                 return Ok(normed);
             }
         }

@@ -3,13 +3,13 @@
 use bessemer_hal::GpuLimits;
 use bessemer_kernels::Op;
 use bessemer_kernels::linear::{
-    CombinedExperts, Encoding, GateActivation, GatedExperts, LinearLayout, ScaleType, SlotExperts,
+    CombinedExperts, Encoding, GateActivation, GatedExperts, LinearLayout, SlotExperts,
 };
 use bessemer_kernels::router::{Normalise, Router, Scores};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use super::sample::{ENCODINGS, Form, Rows, Sample};
+use super::sample::{Form, Rows, Sample, quantised};
 use super::{CLOSE, close};
 use crate::data::{floats, one_of};
 use crate::{Both, Check, Failure, Outcome, Side, Twin, equal};
@@ -21,27 +21,6 @@ pub(crate) const CHECKS: &[Check] = &[
     Check { name: "down_and_sum_of_many_inputs", run: down_and_sum_of_many_inputs },
     Check { name: "down_and_sum_by_few_threads", run: down_and_sum_by_few_threads },
 ];
-
-/// A stack of matrices that the launches take.
-fn draw(
-    twin: &Twin,
-    rng: &mut SmallRng,
-    encoding: Encoding,
-    shape: (usize, usize, usize),
-) -> Result<Sample, Failure> {
-    loop {
-        let sample = Sample::draw(twin, rng, encoding, shape)?;
-        if sample.layout.scale_type() != ScaleType::F32 {
-            return Ok(sample);
-        }
-    }
-}
-
-fn encodings() -> impl Iterator<Item = Encoding> {
-    ENCODINGS
-        .into_iter()
-        .filter(|encoding| !matches!(encoding, Encoding::F32 | Encoding::F16 | Encoding::Bf16))
-}
 
 /// An expert for each slot; now and then none.
 fn choose(rng: &mut SmallRng, slots: usize, experts: usize) -> Vec<u32> {
@@ -59,12 +38,12 @@ fn shape(rng: &mut SmallRng, experts: usize) -> (usize, usize) {
 }
 
 fn gate_and_up(twin: &Twin, rng: &mut SmallRng) -> Outcome {
-    for encoding in encodings() {
+    for encoding in quantised() {
         let experts = rng.random_range(4..40);
         let (top_k, rows) = shape(rng, experts);
         let (width, slots) = (16 * rng.random_range(1..6_usize), rows * top_k);
         let steps = rng.random_range(1..6);
-        let sample = draw(twin, rng, encoding, (experts, 2 * width, steps))?;
+        let sample = Sample::draw_narrow(twin, rng, encoding, (experts, 2 * width, steps))?;
         let inp = sample.layout.inp();
         let x = floats(rng, rows * inp);
         let activations = Rows::new(twin, &x, &sample.layout, Form::Int8)?;
@@ -94,12 +73,12 @@ fn gate_and_up(twin: &Twin, rng: &mut SmallRng) -> Outcome {
 
 /// Experts that the launch chooses itself: what a router and the launch behind it give, to the bit.
 fn gate_and_up_of_a_choice(twin: &Twin, rng: &mut SmallRng) -> Outcome {
-    for encoding in encodings() {
+    for encoding in quantised() {
         let experts = one_of(rng, &[4, 40, 128, 256]);
         let top_k = rng.random_range(1..=8.min(experts));
         let rows = rng.random_range(1..=(4 * experts - 1).min(64) / top_k);
         let (width, slots) = (16, rows * top_k);
-        let sample = draw(twin, rng, encoding, (experts, 2 * width, 1))?;
+        let sample = Sample::draw_narrow(twin, rng, encoding, (experts, 2 * width, 1))?;
         let inp = sample.layout.inp();
         let x = floats(rng, rows * inp);
         let activations = Rows::new(twin, &x, &sample.layout, Form::Int8)?;
@@ -155,7 +134,7 @@ fn gate_and_up_of_a_choice(twin: &Twin, rng: &mut SmallRng) -> Outcome {
 }
 
 fn down_and_sum(twin: &Twin, rng: &mut SmallRng) -> Outcome {
-    for encoding in encodings() {
+    for encoding in quantised() {
         let experts = rng.random_range(4..40);
         let (top_k, rows) = shape(rng, experts);
         let steps = rng.random_range(1..6);
@@ -207,7 +186,7 @@ fn added(
     threads: u32,
 ) -> Outcome {
     let width = rng.random_range(1..70);
-    let sample = draw(twin, rng, encoding, (experts, width, steps))?;
+    let sample = Sample::draw_narrow(twin, rng, encoding, (experts, width, steps))?;
     let (inp, slots) = (sample.layout.inp(), rows * top_k);
     let x = clear_cut(rng, &sample.layout, slots);
     let chosen = choose(rng, slots, experts);

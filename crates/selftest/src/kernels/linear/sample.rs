@@ -26,6 +26,13 @@ pub(super) const ENCODINGS: [Encoding; 10] = [
     Encoding::Mxfp4,
 ];
 
+/// Those with codes.
+pub(super) fn quantised() -> impl Iterator<Item = Encoding> {
+    ENCODINGS
+        .into_iter()
+        .filter(|encoding| !matches!(encoding, Encoding::F32 | Encoding::F16 | Encoding::Bf16))
+}
+
 /// A packed matrix, or a stack of them.
 pub(super) struct Sample {
     pub(super) layout: LinearLayout,
@@ -92,6 +99,21 @@ impl Sample {
         let bias_values = if rng.random() { floats(rng, experts * out) } else { vec![] };
         let bias = if bias_values.is_empty() { None } else { Some(twin.put(&bias_values)?) };
         Ok(Self { layout, packed: twin.put(&packed)?, bias, weights, bias_values })
+    }
+
+    /// The same without scales of 32 bits, which launches that join several operations do not take.
+    pub(super) fn draw_narrow(
+        twin: &Twin,
+        rng: &mut SmallRng,
+        encoding: Encoding,
+        shape: (usize, usize, usize),
+    ) -> Result<Self, Failure> {
+        loop {
+            let sample = Self::draw(twin, rng, encoding, shape)?;
+            if sample.layout.scale_type() != ScaleType::F32 {
+                return Ok(sample);
+            }
+        }
     }
 
     pub(super) fn on(&self, side: Side) -> Weights {
