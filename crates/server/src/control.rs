@@ -48,6 +48,16 @@ pub enum Phase {
     Draining(Engine),
 }
 
+impl Phase {
+    /// The engine, once there is one.
+    pub fn engine(&self) -> Option<&Engine> {
+        match self {
+            Self::Loading => None,
+            Self::Running(engine) | Self::Draining(engine) => Some(engine),
+        }
+    }
+}
+
 /// What became of a change that was made.
 #[derive(Debug)]
 pub struct Applied {
@@ -194,10 +204,7 @@ impl Shared {
     }
 
     fn apply(&self, wanted: Wanted) -> Result<Applied, ControlError> {
-        let engine = match &*self.phase.borrow() {
-            Phase::Loading => return Err(ControlError::Loading),
-            Phase::Running(engine) | Phase::Draining(engine) => engine.clone(),
-        };
+        let engine = self.phase.borrow().engine().cloned().ok_or(ControlError::Loading)?;
         let before = self.configuration.borrow().clone();
         let (made, late) = match wanted {
             Wanted::Patch(patch) => (before.patched(&patch)?, Vec::new()),

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bessemer_config::{Change, nearest};
 use serde_json::{Value, json};
 
-use super::runtime::{info, metal_stats};
+use super::runtime::{Snapshot, info};
 use super::{Admin, BODY_TIMEOUT, MAX_BODY_BYTES};
 use crate::body;
 use crate::control::{Control, ControlError};
@@ -178,7 +178,7 @@ async fn make(control: &Control, call: Call) -> Result<Value, Failure> {
         }
         "runtime.get_metal_stats" => {
             no_params(call.params).map_err(|message| failure(INVALID_PARAMS, message, None))?;
-            match metal_stats(control) {
+            match Snapshot::take(control).metal_stats(control) {
                 Value::Null => Err(failure(NOT_NOW, ControlError::Loading.to_string(), None)),
                 stats => Ok(stats),
             }

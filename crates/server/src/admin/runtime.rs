@@ -1,6 +1,6 @@
 //! What the routes tell of the running server, each in its own form.
 
-use bessemer_engine::{Engine, EngineStats, OptimizationStats};
+use bessemer_engine::{Engine, EngineStats, OptimizationStats, Optimizations};
 use serde_json::{Value, json};
 
 use crate::control::{Control, Phase};
@@ -18,54 +18,57 @@ pub struct Snapshot {
     pub engine: Option<EngineStats>,
     /// Absent while loading.
     pub optimizations: Option<OptimizationStats>,
+    /// The settings that the engine says are in force; absent while loading.
+    in_force: Option<Optimizations>,
 }
 
 impl Snapshot {
     /// As it is now.
     pub fn take(control: &Control) -> Self {
-        let (status, engine) = match control.phase() {
-            Phase::Loading => ("loading", None),
-            Phase::Running(engine) => ("running", Some(engine)),
-            Phase::Draining(engine) => ("draining", Some(engine)),
-        };
-        let lost = engine.as_ref().is_some_and(|engine| engine.health().is_err());
+        let phase = control.phase();
+        let engine = phase.engine();
         Self {
-            status: if lost { "device_lost" } else { status },
+            status: status(&phase),
             uptime_seconds: control.uptime_seconds(),
             expose_metrics: control.configuration().settings().expose_metrics,
-            engine: engine.as_ref().map(Engine::stats),
-            optimizations: engine.as_ref().and_then(Engine::optimization_stats),
+            engine: engine.map(Engine::stats),
+            optimizations: engine.and_then(Engine::optimization_stats),
+            in_force: engine.and_then(Engine::optimizations),
         }
+    }
+
+    /// The statistics of the optimisations with the settings in force, spelled as the configuration does; `null` while
+    /// loading.
+    pub fn metal_stats(&self, control: &Control) -> Value {
+        let Some(stats) = &self.optimizations else { return Value::Null };
+        let mut document = serde_json::to_value(stats).unwrap_or_default();
+        if let Some(optimizations) = &self.in_force {
+            let settings = &mut control.configuration().json_with(optimizations.clone());
+            document["settings"] = settings["metal_optimizations"].take();
+        }
+        document
     }
 }
 
-/// The statistics of the optimisations, with the settings that the engine says are in force.
-pub fn metal_stats(control: &Control) -> Value {
-    let engine = match control.phase() {
-        Phase::Loading => return Value::Null,
-        Phase::Running(engine) | Phase::Draining(engine) => engine,
-    };
-    let Some(stats) = engine.optimization_stats() else { return Value::Null };
-    let mut document = serde_json::to_value(stats).unwrap_or_default();
-    if let Some(optimizations) = engine.optimizations() {
-        document["settings"] = control.configuration().json_with(optimizations)["metal_optimizations"].take();
+/// How far the server is, or that its device is lost.
+fn status(phase: &Phase) -> &'static str {
+    let lost = phase.engine().is_some_and(|engine| engine.health().is_err());
+    match phase {
+        _ if lost => "device_lost",
+        Phase::Loading => "loading",
+        Phase::Running(_) => "running",
+        Phase::Draining(_) => "draining",
     }
-    document
 }
 
 /// What the program, the model and the device are.
 pub fn info(control: &Control) -> Value {
-    let (status, engine) = (Snapshot::take(control).status, control.phase());
-    let model = match engine {
-        Phase::Loading => Value::Null,
-        Phase::Running(engine) | Phase::Draining(engine) => {
-            serde_json::to_value(engine.info()).unwrap_or_default()
-        }
-    };
+    let phase = control.phase();
+    let model = phase.engine().map(|engine| serde_json::to_value(engine.info()).unwrap_or_default());
     json!({
         "name": "bessemer",
         "version": env!("CARGO_PKG_VERSION"),
-        "status": status,
+        "status": status(&phase),
         "uptime_seconds": control.uptime_seconds(),
         "methods": super::rpc::METHODS,
         "model": model,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::runtime::{Snapshot, metal_stats};
+use super::runtime::Snapshot;
 
 /// Counters since the start and gauges of this moment; `null` for what is not there while the model is loaded.
 pub async fn stats(State(admin): State<Arc<Admin>>) -> Json<Value> {
@@ -16,6 +16,6 @@ pub async fn stats(State(admin): State<Arc<Admin>>) -> Json<Value> {
         "status": snapshot.status,
         "uptime_seconds": snapshot.uptime_seconds,
         "engine": snapshot.engine,
-        "metal_optimizations": metal_stats(&admin.control),
+        "metal_optimizations": snapshot.metal_stats(&admin.control),
     }))
 }
