@@ -3,8 +3,6 @@
 // As the cache has them.
 alias Raw = vec2<u32>;
 
-@group(0) @binding(1) var<storage, read> keys: array<Raw>;
-
 fn widen(raw: Raw) -> vec4<f32> { return vec4(unpack2x16float(raw.x), unpack2x16float(raw.y)); }
 
 // Four `at` of the keys: feature at / 4 counted through the cache, for four positions. Zeros unless `held`.

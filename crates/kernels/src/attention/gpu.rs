@@ -19,6 +19,7 @@ use bytemuck::{Pod, Zeroable};
 use super::Attention;
 use crate::kv::{KvType, STRIP};
 use crate::linear::{Int8Params, Quantise};
+use crate::rope::{RopeKv, RopeLayout};
 use crate::shaders::launch;
 use crate::{Activations, Catalog, Op, bounds};
 
@@ -28,6 +29,8 @@ const SPLIT: usize = 128;
 const FEW_SPLITS: usize = 16;
 /// Query heads of a workgroup of the split kernel, at most.
 const SPLIT_HEADS: usize = 8;
+/// Query heads of a workgroup that turns them, at most.
+const TURNED_HEADS: usize = 4;
 /// Queries of a tile.
 const TILE: usize = 64;
 /// Columns of a head that the tiled kernel has room for.
@@ -157,7 +160,7 @@ fn partial_elements(op: &Attention, splits: usize) -> usize {
 }
 
 /// As `sight.wgsl` has it.
-#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 #[repr(C)]
 struct GpuParams {
     rows: u32,
@@ -178,6 +181,13 @@ struct GpuParams {
     sums_at: u32,
     lanes: u32,
     terms: u32,
+    q_at: u32,
+    k_at: u32,
+    v_at: u32,
+    rot: u32,
+    interleaved: u32,
+    norms: u32,
+    eps: f32,
 }
 
 /// Bytes that the launches pass among themselves.
@@ -186,8 +196,11 @@ pub(super) fn scratch(op: &Attention, limits: &GpuLimits) -> usize {
 }
 
 /// The launches, in order.
+///
+/// With `turn` there is one row, whose heads the launches turn themselves; [`turns`] says whether they can.
 pub(super) fn launches(
     op: &Attention,
+    turn: Option<&RopeKv>,
     catalog: &Catalog,
     limits: &GpuLimits,
     scratch: Option<&Slice>,
@@ -226,13 +239,17 @@ pub(super) fn launches(
         scale: op.scale * std::f32::consts::LOG2_E,
         capacity: small(op.blocks_per_seq.saturating_mul(op.block_size)),
         mixed: u32::from(plan.kernels == Kernels::Mixed),
-        first: 0,
         splits: small(plan.splits),
         heads_taken: small(plan.heads_taken),
-        sums_at: 0,
-        lanes: 0,
-        terms: 0,
+        ..GpuParams::default()
     };
+    if let Some(turn) = turn {
+        (params.q_at, params.k_at, params.v_at) =
+            (small(turn.q.offset), small(turn.k.offset), small(turn.v.offset));
+        params.rot = small(turn.rot);
+        params.interleaved = u32::from(turn.layout == RopeLayout::Interleaved);
+        (params.norms, params.eps) = (turn.norms(), turn.eps);
+    }
     // Where rows go when they are finished, and where partial results lie.
     let room = |at: usize, bytes: usize| {
         let scratch = scratch.filter(|scratch| scratch.size() >= plan.scratch(op) as u64);
@@ -252,10 +269,10 @@ pub(super) fn launches(
             vec![out.codes.clone(), out.scales.clone(), out.sums.clone()]
         }
     };
-    let inputs = [&op.q, &op.key_cache, &op.value_cache, &op.row_seq, &op.positions, &op.block_tables];
-    let bindings = |inputs: &[&Slice], out: &[Slice]| -> Vec<Binding> {
-        let read = inputs.iter().map(|&slice| Binding::read(slice.clone()));
-        read.chain(out.iter().map(|slice| Binding::write_any(slice.clone()))).collect()
+    let inputs = inputs(op, turn);
+    let bindings = |inputs: &[Binding], out: &[Slice]| -> Vec<Binding> {
+        let out = out.iter().map(|slice| Binding::write_any(slice.clone()));
+        inputs.iter().cloned().chain(out).collect()
     };
     let suffix = if plan.finish == Finish::Int8 { "_int8" } else { "" };
 
@@ -272,7 +289,7 @@ pub(super) fn launches(
         params.first = small(first);
         params.sums_at = small((2 * slots * op.heads * plan.splits).next_multiple_of(4));
         let groups = [plan.splits, op.kv_heads * shares, slots];
-        let name = split_name(op, &plan);
+        let name = split_name(op, &plan, turn.is_some());
         if plan.splits == 1 {
             let (name, bindings) = (name + suffix, bindings(&inputs, &finished));
             launches.push(launch(catalog, &name, bindings, &params, groups)?);
@@ -281,10 +298,8 @@ pub(super) fn launches(
         let partials = room(plan.row_bytes(op), plan.partial_bytes(op))?;
         let split = bindings(&inputs, std::slice::from_ref(&partials));
         launches.push(launch(catalog, &name, split, &params, groups)?);
-        let (name, merged) = (
-            format!("attention_merge{suffix}"),
-            bindings(&[&partials, &op.row_seq, &op.positions], &finished),
-        );
+        let partials = [&partials, &op.row_seq, &op.positions].map(|slice| Binding::read(slice.clone()));
+        let (name, merged) = (format!("attention_merge{suffix}"), bindings(&partials, &finished));
         launches.push(launch(catalog, &name, merged, &params, [op.heads, slots, 1])?);
     }
     if let (Finish::Quantise, [x]) = (plan.finish, finished.as_slice()) {
@@ -293,6 +308,24 @@ pub(super) fn launches(
         launches.extend(quantise.gpu(catalog, limits, None)?);
     }
     Ok(launches)
+}
+
+/// Whether the launches turn the heads of such rows themselves: of one row, with few heads in a workgroup.
+pub(super) fn turns(op: &Attention, limits: &GpuLimits) -> bool {
+    let plan = Plan::new(op, seqs(op), limits);
+    op.rows == 1 && matches!(op.head_dim, 64 | 128) && !plan.matrix && plan.heads_taken <= TURNED_HEADS
+}
+
+/// What the kernels read, in the order of their bindings. Those that turn also write to the cache.
+fn inputs(op: &Attention, turn: Option<&RopeKv>) -> Vec<Binding> {
+    let read = |slice: &Slice| Binding::read(slice.clone());
+    let tables = [&op.row_seq, &op.positions, &op.block_tables].map(read);
+    let Some(turn) = turn else {
+        return [&op.q, &op.key_cache, &op.value_cache].map(read).into_iter().chain(tables).collect();
+    };
+    let [q, rest @ ..] = turn.inputs();
+    let caches = [&op.key_cache, &op.value_cache].map(|slice| Binding::write_any(slice.clone()));
+    [q].into_iter().chain(caches).chain(tables).chain(rest).collect()
 }
 
 /// Query heads of a workgroup, of the `group` that share a key head: the fewer the quicker, while the workgroups of `heads`
@@ -324,12 +357,13 @@ fn width(head_dim: usize) -> &'static str {
     }
 }
 
-fn split_name(op: &Attention, plan: &Plan) -> String {
+fn split_name(op: &Attention, plan: &Plan, turned: bool) -> String {
     if plan.matrix {
         return format!("attention_split_matrix_{}", width(op.head_dim));
     }
     let heads = plan.heads_taken.next_power_of_two().max(2);
-    format!("attention_split_{}_{}_{heads}", kv_name(op), width(op.head_dim))
+    let form = if turned { "turned" } else { "split" };
+    format!("attention_{form}_{}_{}_{heads}", kv_name(op), width(op.head_dim))
 }
 
 fn tiled_name(op: &Attention, limits: &GpuLimits) -> String {
@@ -478,11 +512,14 @@ mod tests {
                     let some = Plan::new(&op, 1, limits);
                     let few = |heads_taken| Plan { matrix: false, heads_taken, ..some };
                     let mut names: Vec<_> =
-                        (1..=SPLIT_HEADS).map(|taken| split_name(&op, &few(taken))).collect();
+                        (1..=SPLIT_HEADS).map(|taken| split_name(&op, &few(taken), false)).collect();
+                    if matches!(head_dim, 64 | 128) {
+                        names.extend((1..=TURNED_HEADS).map(|taken| split_name(&op, &few(taken), true)));
+                    }
                     if Attention::quantises(head_dim, 32) {
                         names.extend(names.clone().into_iter().map(|name| name + "_int8"));
                     }
-                    names.push(split_name(&op, &some));
+                    names.push(split_name(&op, &some, false));
                     if head_dim <= TILED_HEAD_DIM {
                         names.push(tiled_name(&op, limits));
                     }

@@ -26,6 +26,9 @@ mod kernel;
 mod multiply;
 #[cfg(test)]
 mod tests;
+mod turned;
+
+pub use turned::TurnedAttention;
 
 use bessemer_hal::{Binding, Dispatch, GpuLimits, Result, Slice, Tiling};
 use bytemuck::{Pod, Zeroable};
@@ -129,9 +132,24 @@ impl Attention {
     }
 }
 
+impl Attention {
+    fn params(&self) -> Params {
+        Params {
+            heads: self.heads as u32,
+            kv_heads: self.kv_heads as u32,
+            head_dim: self.head_dim as u32,
+            block_size: self.block_size as u32,
+            blocks_per_seq: self.blocks_per_seq as u32,
+            scale: self.scale,
+            window: self.window.map_or(u32::MAX, |window| window.min(u32::MAX as usize) as u32),
+            int8: Int8Params::new(&self.out),
+        }
+    }
+}
+
 impl Op for Attention {
     fn gpu(&self, catalog: &Catalog, limits: &GpuLimits, scratch: Option<&Slice>) -> Result<Vec<Dispatch>> {
-        gpu::launches(self, catalog, limits, scratch)
+        gpu::launches(self, None, catalog, limits, scratch)
     }
 
     fn gpu_scratch(&self, limits: &GpuLimits) -> usize {
@@ -139,7 +157,7 @@ impl Op for Attention {
     }
 
     fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
-        let Self { rows, heads, kv_heads, head_dim, cache_rows, block_size, blocks_per_seq, .. } = *self;
+        let Self { rows, heads, kv_heads, head_dim, cache_rows, .. } = *self;
         self.check()?;
         let group = heads / kv_heads;
         let tiling = Tiling {
@@ -148,16 +166,7 @@ impl Op for Attention {
             tile_rows: tile_rows(rows, group, kv_heads, catalog.workers()),
             tile_cols: group * head_dim,
         };
-        let params = Params {
-            heads: heads as u32,
-            kv_heads: kv_heads as u32,
-            head_dim: head_dim as u32,
-            block_size: block_size as u32,
-            blocks_per_seq: blocks_per_seq as u32,
-            scale: self.scale,
-            window: self.window.map_or(u32::MAX, |window| window.min(u32::MAX as usize) as u32),
-            int8: Int8Params::new(&self.out),
-        };
+        let params = self.params();
         // Only the rows that the operation names: the kernel takes the slice's end for the cache's.
         let row_bytes = (kv_heads * head_dim * self.kv_type.size()) as u64;
         let cache = |slice: &Slice| slice.slice(0, cache_rows as u64 * row_bytes).map(Binding::read);

@@ -29,6 +29,15 @@ struct Params {
     // Int8 rows: fours that share a scale, and rows of codes that make a row.
     lanes: u32,
     terms: u32,
+    // Turned heads: where q, k and v begin; columns that turn; 1: neighbours turn together; bit 0: there is a q_norm,
+    // bit 1: a k_norm; what is added to a norm's mean.
+    q_at: u32,
+    k_at: u32,
+    v_at: u32,
+    rot: u32,
+    interleaved: u32,
+    norms: u32,
+    eps: f32,
 }
 var<immediate> p: Params;
 

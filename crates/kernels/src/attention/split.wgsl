@@ -3,6 +3,7 @@
 // What goes out, with one split or several: see `out_f32.wgsl` and `out_int8.wgsl`.
 // Launch: (splits, kv_heads * workgroups of a key head, slots) workgroups of 256. A workgroup takes heads_taken query
 // heads of one key head, so that keys and values are read once for all of them.
+// Where queries come from, and whether the row's own key and value are in the cache: see `given.wgsl` and `turned.wgsl`.
 // Prelude: HEADS (2, 4 or 8: heads at most), Heads (a vector of WIDTH of them), CHUNK (64 or 128: features at a time),
 // EXACT (CHUNK divides the head), head_dim().
 
@@ -43,18 +44,19 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     if (row == NOWHERE) { return; }
     let position = positions[row];
     let seq = row_seq[row];
-    let end = sight_end(position);
-    let start = sight_start(position);
-    let begin = (start / SPLIT + wg.x) * SPLIT;
-    // The first split is there even for a row that sees nothing.
-    if (wg.x > 0u && begin >= end) { return; }
-
     let group = p.heads / p.kv_heads;
     let shares = (group + p.heads_taken - 1u) / p.heads_taken;
     let kv_head = wg.y / shares;
     let first_head = wg.y % shares * p.heads_taken;
     let head_count = min(p.heads_taken, group - first_head);
     let query_head = kv_head * group + first_head;
+    let ahead = queries_ahead(kv_head, query_head, head_count, local);
+
+    let end = sight_end(position);
+    let start = sight_start(position);
+    let begin = (start / SPLIT + wg.x) * SPLIT;
+    // The first split is there even for a row that sees nothing.
+    if (wg.x > 0u && begin >= end) { return; }
 
     // Scores: a thread has four keys, and every eighth feature.
     let quarter = local % 4u;
@@ -66,6 +68,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
     let held = strip != NOWHERE;
     if (local % 32u == 0u) { strips[strip_index] = strip; }
     let base = (strip * p.kv_heads + kv_head) * head_dim() * 4u + quarter;
+    var own = own_key_of(ahead, position, begin, end, first_head == 0u);
     var acc: array<vec4<f32>, HEADS>;
     for (var h = 0u; h < HEADS; h++) { acc[h] = vec4(0.0); }
     for (var chunk = 0u; chunk < head_dim(); chunk += CHUNK) {
@@ -74,23 +77,13 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             let d = chunk + i * SLICES + slice;
             raw[i] = key_four(base + 4u * d, held && (EXACT || d < head_dim()));
         }
+        queries_half_way(ahead, local);
         workgroupBarrier();
-        for (var i = 0u; i < CHUNK * HEADS / WIDTH; i += THREADS) {
-            let d = (i + local) % CHUNK;
-            let wide = (i + local) / CHUNK;
-            var x: Heads;
-            for (var j = 0u; j < WIDTH; j++) {
-                let head = wide * WIDTH + j;
-                let wanted = head < head_count && (EXACT || chunk + d < head_dim());
-                let at = (row * p.heads + query_head + head) * head_dim() + chunk + d;
-                x[j] = select(0.0, q[select(0u, at, wanted)], wanted) * p.scale;
-            }
-            if (wide < HEADS / WIDTH) { queries[d * (HEADS / WIDTH) + wide] = x; }
-        }
+        put_queries(ahead, row, query_head, head_count, chunk, local);
         workgroupBarrier();
         for (var i = 0u; i < KEY_LOADS; i++) {
-            let key = widen(raw[i]);
             let d = i * SLICES + slice;
+            let key = widen(raw[i]);
             for (var wide = 0u; wide < HEADS / WIDTH; wide++) {
                 let x = queries[d * (HEADS / WIDTH) + wide];
                 for (var j = 0u; j < WIDTH; j++) {
@@ -98,6 +91,7 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
                 }
             }
         }
+        see_own_key(&own, kv_head, local);
     }
 
     // Values: a thread has four features, and every KEY_SLICES-th key. They are on their way while scores are summed.
@@ -108,7 +102,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         let key = i * KEY_SLICES + key_slice;
         let value_strip = strips[key / STRIP];
         let seen = value_strip != NOWHERE && begin + key >= start && begin + key < end;
-        raw[i] = value_four((value_strip * p.kv_heads + kv_head) * STRIP + key % STRIP, four * 4u, seen);
+        let value_row = (value_strip * p.kv_heads + kv_head) * STRIP + key % STRIP;
+        raw[i] = value_four(value_row, four * 4u, seen);
     }
 
     // Scores are summed across the slices. Then thirty-two threads have a head, and a thread four of its keys.
@@ -128,6 +123,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
             }
         }
     }
+    score = own_score(score, own, head, key);
+    store_own(ahead, own, kv_head, local);
     let at = vec4(begin + key) + vec4(0u, 1u, 2u, 3u);
     // Replaced, not added to: what lies in the cache beyond a row's keys may be no number.
     score = select(vec4(UNSEEN), score, (at >= vec4(start)) & (at < vec4(end)));
@@ -163,8 +160,8 @@ fn main(@builtin(workgroup_id) wg: vec3<u32>, @builtin(local_invocation_index) l
         }
         for (var h = 0u; h < HEADS; h++) { acc[h] = vec4(0.0); }
         for (var i = 0u; i < VALUE_LOADS; i++) {
-            let value = widen(raw[i]);
             let key = i * KEY_SLICES + key_slice;
+            let value = widen(own_value(raw[i], ahead, own, key));
             for (var wide = 0u; wide < HEADS / WIDTH; wide++) {
                 let x = weights[key * (HEADS / WIDTH) + wide];
                 for (var j = 0u; j < WIDTH; j++) {

@@ -67,9 +67,10 @@ pub struct RopeKv {
 /// The longest head.
 const MAX_HEAD_DIM: usize = 1024;
 
-#[derive(Clone, Copy, Pod, Zeroable)]
+/// As the CPU kernel has it.
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
 #[repr(C)]
-struct Params {
+pub(crate) struct RopeParams {
     q_stride: u32,
     q_offset: u32,
     k_stride: u32,
@@ -106,7 +107,7 @@ struct GpuParams {
 }
 
 impl RopeKv {
-    fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let Self { rows, heads, kv_heads, head_dim, rot, cache_rows, .. } = *self;
         let op = "rope_kv";
         bounds::rule(op, kv_heads > 0 && heads.is_multiple_of(kv_heads), || {
@@ -140,54 +141,63 @@ impl RopeKv {
     }
 
     /// Bit 0: there is a q_norm; bit 1: a k_norm.
-    fn norms(&self) -> u32 {
+    pub(crate) fn norms(&self) -> u32 {
         u32::from(self.q_norm.is_some()) | u32::from(self.k_norm.is_some()) << 1
     }
 
     /// What is bound for a norm; for one that is absent the table, which is then not read as such.
-    fn norm(&self, norm: &Option<Slice>) -> Binding {
+    pub(crate) fn norm(&self, norm: &Option<Slice>) -> Binding {
         Binding::read(norm.as_ref().unwrap_or(&self.table).clone())
     }
-}
 
-impl Op for RopeKv {
-    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
-        let Self { rows, heads, kv_heads, head_dim, rot, cache_rows, .. } = *self;
-        self.check()?;
-        let params = Params {
+    pub(crate) fn params(&self) -> RopeParams {
+        RopeParams {
             q_stride: self.q.stride as u32,
             q_offset: self.q.offset as u32,
             k_stride: self.k.stride as u32,
             k_offset: self.k.offset as u32,
             v_stride: self.v.stride as u32,
             v_offset: self.v.offset as u32,
-            rows: rows as u32,
-            head_dim: head_dim as u32,
-            rot: rot as u32,
+            rows: self.rows as u32,
+            head_dim: self.head_dim as u32,
+            rot: self.rot as u32,
             eps: self.eps,
             interleaved: u32::from(self.layout == RopeLayout::Interleaved),
             norms: self.norms(),
-        };
+        }
+    }
+
+    /// What the CPU kernel reads, in its order.
+    pub(crate) fn inputs(&self) -> [Binding; 7] {
+        [
+            Binding::read(self.q.slice.clone()),
+            Binding::read(self.k.slice.clone()),
+            Binding::read(self.v.slice.clone()),
+            self.norm(&self.q_norm),
+            self.norm(&self.k_norm),
+            Binding::read(self.table.clone()),
+            Binding::read(self.slots.clone()),
+        ]
+    }
+}
+
+impl Op for RopeKv {
+    fn cpu(&self, catalog: &Catalog) -> Result<Dispatch> {
+        let Self { rows, heads, kv_heads, head_dim, cache_rows, .. } = *self;
+        self.check()?;
         let q_tiling = Tiling::by_cols(rows, heads * head_dim, heads / kv_heads * head_dim);
         let cache = Tiling::by_cols(cache_rows / STRIP, kv_heads * head_dim * STRIP, head_dim * STRIP);
+        let mut bindings = self.inputs().to_vec();
+        bindings.push(Binding::write(self.q_out.clone(), q_tiling));
+        bindings.push(Binding::write(self.key_cache.clone(), cache));
+        bindings.push(Binding::write(self.value_cache.clone(), cache));
         Ok(Dispatch {
             pipeline: catalog.pipeline(match self.kv_type {
                 KvType::F32 => &F32,
                 KvType::F16 => &F16,
             })?,
-            bindings: vec![
-                Binding::read(self.q.slice.clone()),
-                Binding::read(self.k.slice.clone()),
-                Binding::read(self.v.slice.clone()),
-                self.norm(&self.q_norm),
-                self.norm(&self.k_norm),
-                Binding::read(self.table.clone()),
-                Binding::read(self.slots.clone()),
-                Binding::write(self.q_out.clone(), q_tiling),
-                Binding::write(self.key_cache.clone(), cache),
-                Binding::write(self.value_cache.clone(), cache),
-            ],
-            params: bytemuck::bytes_of(&params).to_vec(),
+            bindings,
+            params: bytemuck::bytes_of(&self.params()).to_vec(),
             groups: line(kv_heads),
         })
     }
@@ -215,29 +225,43 @@ impl Op for RopeKv {
             norms: self.norms(),
             eps: self.eps,
         };
-        let bindings = vec![
-            Binding::read(self.q.slice.clone()),
-            Binding::read(self.k.slice.clone()),
-            Binding::read(self.v.slice.clone()),
-            self.norm(&self.q_norm),
-            self.norm(&self.k_norm),
-            Binding::read(self.table.clone()),
-            Binding::read(self.slots.clone()),
-            Binding::write_any(self.q_out.clone()),
-            Binding::write_any(self.key_cache.clone()),
-            Binding::write_any(self.value_cache.clone()),
-        ];
+        let mut bindings = self.inputs().to_vec();
+        let outputs = [&self.q_out, &self.key_cache, &self.value_cache];
+        bindings.extend(outputs.map(|slice| Binding::write_any(slice.clone())));
         let groups = by_rows(self.heads + 2 * self.kv_heads, self.rows);
         Ok(vec![launch(catalog, &name, bindings, &params, groups)?])
     }
 }
 
 fn kernel<E: KvElement>(invocation: &mut Invocation<'_>) {
-    let p: Params = invocation.params();
-    let [q, k, v, q_norm, k_norm, table] = [0, 1, 2, 3, 4, 5].map(|i| invocation.input::<f32>(i));
-    let slots = invocation.input::<u32>(6);
-    let mut q_out = invocation.output::<f32>(7);
-    let (mut keys, mut values): (Tile<'_, E>, Tile<'_, E>) = (invocation.output(8), invocation.output(9));
+    let (params, inputs) = (invocation.params(), RopeInputs::take(invocation));
+    let (mut q_out, mut keys, mut values) =
+        (invocation.output(7), invocation.output(8), invocation.output(9));
+    turn::<E>(params, inputs, &mut q_out, &mut keys, &mut values);
+}
+
+/// What [`turn`] reads.
+#[derive(Clone, Copy)]
+pub(crate) struct RopeInputs<'a> {
+    f32: [&'a [f32]; 6],
+    slots: &'a [u32],
+}
+
+impl<'a> RopeInputs<'a> {
+    /// The first bindings, which [`RopeKv::inputs`] made.
+    pub(crate) fn take(invocation: &Invocation<'a>) -> Self {
+        Self { f32: [0, 1, 2, 3, 4, 5].map(|i| invocation.input(i)), slots: invocation.input(6) }
+    }
+}
+
+/// Turns the query heads of a tile, one key head, and stores that and its value: tiles of one key head's columns.
+pub(crate) fn turn<E: KvElement>(
+    p: RopeParams,
+    RopeInputs { f32: [q, k, v, q_norm, k_norm, table], slots }: RopeInputs<'_>,
+    q_out: &mut Tile<'_, f32>,
+    keys: &mut Tile<'_, E>,
+    values: &mut Tile<'_, E>,
+) {
     let (head_dim, isa) = (p.head_dim as usize, Isa::detect());
     let turn = Turn { rot: p.rot as usize, eps: p.eps, layout: layout(p.interleaved) };
     let q_norm = (p.norms & 1 != 0).then(|| &q_norm[..head_dim]);

@@ -15,5 +15,6 @@ mod kv;
 mod table;
 
 pub use frequencies::{RopeScaling, inv_freq};
+pub(crate) use kv::{RopeInputs, RopeParams, turn};
 pub use kv::{RopeKv, RopeLayout};
 pub use table::RopeTable;

@@ -59,7 +59,6 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
     }
     let head = select(group.x - p.heads, group.x, is_query);
     let normed = (p.norms & select(2u, 1u, is_query)) != 0u;
-    let half = p.rot / 2u;
 
     // All loads first; what lies beyond the head reads its last column.
     var x: array<f32, HELD>;
@@ -79,15 +78,15 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         cosine[i] = 1.0;
         sine[i] = 0.0;
         if (col < p.rot) {
-            let pair = select(col % half, col / 2u, p.interleaved == 1u);
-            cosine[i] = table[row * p.rot + pair];
-            sine[i] = table[row * p.rot + half + pair];
+            let pair = row * p.rot + pair_of(col, p.rot, p.interleaved);
+            cosine[i] = table[pair];
+            sine[i] = table[pair + p.rot / 2u];
         }
     }
     var squares = 0.0;
     for (var i = 0u; i < HELD; i++) {
         let col = i * THREADS + local;
-        if (col < p.head_dim) { squares += x[i] * x[i]; }
+        if (col < p.head_dim) { squares = fma(x[i], x[i], squares); }
         x[i] *= weight[i];
         columns[col] = x[i];
     }
@@ -101,11 +100,8 @@ fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index
         if (col >= p.head_dim) { continue; }
         var y = x[i] * scale;
         if (col < p.rot) {
-            // The first column of a pair turns against the second.
-            let first = select(col < half, col % 2u == 0u, p.interleaved == 1u);
-            let step = select(half, 1u, p.interleaved == 1u);
-            let other = columns[select(col - step, col + step, first)] * scale;
-            y = y * cosine[i] + select(other, -other, first) * sine[i];
+            let other = columns[other_of(col, p.rot, p.interleaved)] * scale;
+            y = turned(y, other, is_first(col, p.rot, p.interleaved), cosine[i], sine[i]);
         }
         if (is_query) {
             q_out[(row * p.heads + head) * p.head_dim + col] = y;

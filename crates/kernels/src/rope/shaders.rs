@@ -15,7 +15,14 @@ pub(crate) fn sources() -> Vec<Source> {
             sources.push(Source::new(
                 format!("rope_kv_{kv}_{held}"),
                 format!("{enable}alias Kv = {kv};\nconst HELD: u32 = {held}u;"),
-                &["gpu/grid.wgsl", "gpu/sum_64.wgsl", narrow, "rope/rope_kv.wgsl"],
+                &[
+                    "gpu/grid.wgsl",
+                    "gpu/tree_64.wgsl",
+                    "gpu/sum_64.wgsl",
+                    narrow,
+                    "rope/pairs.wgsl",
+                    "rope/rope_kv.wgsl",
+                ],
             ));
         }
     }

@@ -2,7 +2,7 @@
 
 use bessemer_hal::Slice;
 use bessemer_kernels::Activations;
-use bessemer_kernels::attention::Attention as AttentionOp;
+use bessemer_kernels::attention::{Attention as AttentionOp, TurnedAttention};
 use bessemer_kernels::linear::Write;
 use bessemer_kernels::rope::{RopeKv, RopeLayout};
 use bessemer_runtime::Recorder;
@@ -113,7 +113,7 @@ impl Attention {
         let [q, k, v] = qkv.try_into().unwrap_or_else(|_| unreachable!("three parts were loaded"));
 
         let turned = recorder.transient("q", rows * heads * head_dim * 4)?; // [rows, heads · head_dim]
-        recorder.record(&RopeKv {
+        let turn = RopeKv {
             q,
             k,
             v,
@@ -133,7 +133,7 @@ impl Attention {
             head_dim,
             rot: config.rope.rotated,
             layout: RopeLayout::Halves,
-        })?;
+        };
 
         // As the output projection takes it, where heads are whole groups. [rows, heads · head_dim]
         let direct = match self.o.input() {
@@ -141,7 +141,7 @@ impl Attention {
             input => input,
         };
         let mixed = activations(recorder, rows, heads * head_dim, direct)?;
-        recorder.record(&AttentionOp {
+        let attention = AttentionOp {
             q: turned,
             key_cache: cache.keys.clone(),
             value_cache: cache.values.clone(),
@@ -159,7 +159,14 @@ impl Attention {
             head_dim,
             scale: 1.0 / (head_dim as f32).sqrt(),
             window: self.window,
-        })?;
+        };
+        let limits = recorder.runtime().catalog().gpu();
+        if limits.is_some_and(|limits| TurnedAttention::takes(&attention, limits)) {
+            recorder.record(&TurnedAttention { turn, attention })?;
+        } else {
+            recorder.record(&turn)?;
+            recorder.record(&attention)?;
+        }
 
         let mixed = convert(recorder, &mixed, rows, heads * head_dim, self.o.input())?;
         self.o.encode(recorder, &mixed, rows, x, Write::Add)

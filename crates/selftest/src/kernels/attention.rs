@@ -1,5 +1,7 @@
 //! Attention over a paged cache: every kernel of it, over caches in which only what a row may see is a number.
 
+pub(super) mod turned;
+
 use bessemer_kernels::attention::Attention;
 use bessemer_kernels::kv::STRIP;
 use bessemer_kernels::{Activations, KvType};
@@ -92,13 +94,22 @@ impl Case {
 
     /// Gives a position its keys and values.
     fn fill(&mut self, rng: &mut SmallRng, seq: usize, position: usize) {
+        self.put(seq, position, || rng.random_range(-1.0..=1.0));
+    }
+
+    /// Takes them away.
+    fn blank(&mut self, seq: usize, position: usize) {
+        self.put(seq, position, || f32::NAN);
+    }
+
+    fn put(&mut self, seq: usize, position: usize, mut next: impl FnMut() -> f32) {
         let block = self.tables[seq * self.blocks_per_seq + position / self.block_size] as usize;
         let row = block * self.block_size + position % self.block_size;
         for head in 0..self.kv_heads {
             let begin = (row / STRIP * self.kv_heads + head) * STRIP * self.head_dim;
             for d in 0..self.head_dim {
-                self.keys[begin + d * STRIP + row % STRIP] = rng.random_range(-1.0..=1.0);
-                self.values[begin + row % STRIP * self.head_dim + d] = rng.random_range(-1.0..=1.0);
+                self.keys[begin + d * STRIP + row % STRIP] = next();
+                self.values[begin + row % STRIP * self.head_dim + d] = next();
             }
         }
     }

@@ -54,5 +54,6 @@ pub fn operations() -> Vec<(&'static str, &'static [Check])> {
         ("rowwise", rowwise::CHECKS),
         ("sampling", sampling::CHECKS),
         ("tile", linear::tile::CHECKS),
+        ("turned_attention", attention::turned::CHECKS),
     ]
 }
