@@ -12,7 +12,7 @@ use crate::command_ring::{CommandRingConfig, CommandRingStatistics};
 use crate::memory_budget::MemoryBudgetGauges;
 use crate::memory_pool::{MemoryPoolConfig, MemoryPoolStatistics};
 use crate::transfer_queue::{TransferMetrics, TransferQueueConfig};
-use crate::{FallbackLogLevel, Master, SettingError, Verdict};
+use crate::{FallbackLogLevel, HistogramSnapshot, Master, SettingError, Verdict};
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -203,6 +203,19 @@ pub struct OptimizationStats {
     pub steps: StepStatistics,
     /// Device memory, by who holds it.
     pub memory: MemoryBudgetGauges,
+}
+
+/// What the optimisations took, event by event, in seconds. Measured with each of them on or off.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptimizationTimes {
+    /// Buffers handed out: [`crate::MemoryPool::acquire_times`].
+    pub pool_acquire: HistogramSnapshot,
+    /// Uploads: [`crate::TransferQueue::upload_times`].
+    pub upload: HistogramSnapshot,
+    /// Downloads: [`crate::TransferQueue::download_times`].
+    pub download: HistogramSnapshot,
+    /// Waits of the host for the ring: [`crate::CommandRing::waits`].
+    pub ring_wait: HistogramSnapshot,
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use bessemer_kernels::Catalog;
 use crate::standing::Standing;
 use crate::step_transfers;
 use crate::{
-    AutoState, CommandRing, Feature, MemoryBudget, MemoryPool, OptimizationStats, Optimizations, Profile,
-    Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
+    AutoState, CommandRing, Feature, MemoryBudget, MemoryPool, OptimizationStats, OptimizationTimes,
+    Optimizations, Profile, Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
 };
 
 /// A device, its kernels, its transient memory, its transfers and its submissions. Shared by everything that runs on it.
@@ -213,6 +213,17 @@ impl Runtime {
                 busy_ns: count(&self.counts.busy_ns),
             },
             memory: self.budget.gauges(),
+        }
+    }
+
+    /// What the optimisations took, event by event.
+    pub fn optimization_times(&self) -> OptimizationTimes {
+        let queue = self.transfer_queue();
+        OptimizationTimes {
+            pool_acquire: self.memory_pool.acquire_times(),
+            upload: queue.upload_times(),
+            download: queue.download_times(),
+            ring_wait: self.command_ring.waits(),
         }
     }
 

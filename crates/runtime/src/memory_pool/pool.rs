@@ -13,6 +13,7 @@ use super::pool_buffer::PoolBuffer;
 use super::statistics::{LeakReport, MemoryPoolStatistics};
 use super::sync::Mutex;
 use crate::SettingError;
+use crate::histogram::{DEVICE_TIMES, Histogram, HistogramSnapshot};
 use crate::memory_budget::{MemoryBudget, Owner, Reservation};
 
 /// The smallest bucket in bytes, where the device's alignment does not ask for more.
@@ -38,6 +39,7 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Held by the one thread that asks the device for a heap; taken before `state`, never inside it.
     growth: Mutex<()>,
+    acquire_times: Histogram,
 }
 
 #[derive(Debug)]
@@ -75,7 +77,9 @@ impl MemoryPool {
         let smallest = device.info().limits.alignment.max(SMALLEST).next_power_of_two();
         let ledger = Ledger::new(limits(&config, smallest), true);
         let state = Mutex::new(State { config, ledger, log: ExhaustionLog::default() });
-        Ok(Self { inner: Arc::new(Inner { device, budget, smallest, state, growth: Mutex::new(()) }) })
+        let growth = Mutex::new(());
+        let acquire_times = Histogram::new(&DEVICE_TIMES);
+        Ok(Self { inner: Arc::new(Inner { device, budget, smallest, state, growth, acquire_times }) })
     }
 
     /// The size of the block that serves a request for `bytes`. A direct allocation has between `bytes` and this.
@@ -89,10 +93,12 @@ impl MemoryPool {
     /// # Errors
     /// When neither a heap nor the device has memory, or the budget allows no more.
     pub fn acquire(&self, label: &str, bytes: u64) -> Result<PoolBuffer> {
+        let begin = Instant::now();
         let lease = match self.inner.serve(label, self.bucket(bytes)) {
             Ok(lease) => lease,
             Err(why) => self.inner.direct(label, bytes, why)?,
         };
+        self.inner.acquire_times.observe_time(begin.elapsed());
         Ok(PoolBuffer::new(self.inner.clone(), lease))
     }
 
@@ -185,6 +191,12 @@ impl MemoryPool {
     pub fn statistics(&self) -> MemoryPoolStatistics {
         self.poll();
         self.inner.with(|state| state.ledger.statistics())
+    }
+
+    /// How long [`MemoryPool::acquire`] took each time that it gave a buffer, from a heap or not, in seconds. It is never
+    /// reset.
+    pub fn acquire_times(&self) -> HistogramSnapshot {
+        self.inner.acquire_times.snapshot()
     }
 
     /// Starts counting anew. Buffers that are out count as acquired.

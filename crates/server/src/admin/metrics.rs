@@ -1,11 +1,13 @@
 //! `/metrics`: what is counted, for Prometheus.
 
+mod serving;
+
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use bessemer_engine::{EngineStats, OptimizationStats};
+use bessemer_engine::{EngineStats, OptimizationStats, OptimizationTimes};
 
 use super::Admin;
 use super::runtime::Snapshot;
@@ -29,12 +31,21 @@ fn page(snapshot: &Snapshot) -> String {
     }
     if let Some(stats) = &snapshot.engine {
         requests(&mut page, stats);
+        if let Some((model, serving)) = &snapshot.serving {
+            serving::serving(&mut page, model, stats, serving);
+        }
     }
     if let Some(stats) = snapshot.optimizations.as_ref().filter(|_| snapshot.expose_metrics) {
         optimizations(&mut page, stats, snapshot.engine.as_ref());
         memory_pool(&mut page, stats);
         blit_queue(&mut page, stats);
         command_ring(&mut page, stats);
+    }
+    if let Some(times) = snapshot.optimization_times.as_ref().filter(|_| snapshot.expose_metrics) {
+        optimization_times(&mut page, times);
+    }
+    if let Some((_, serving)) = snapshot.serving.as_ref().filter(|_| snapshot.expose_metrics) {
+        serving::first_tokens(&mut page, serving);
     }
     page.into_text()
 }
@@ -188,4 +199,23 @@ fn command_ring(page: &mut Page, stats: &OptimizationStats) {
         "Share of the time in which the device was at work, by its own clock, 0 to 1.",
         ring.gpu_utilization(),
     );
+}
+
+fn optimization_times(page: &mut Page, times: &OptimizationTimes) {
+    for (name, help, values) in [
+        (
+            "metal_pool_acquire_duration_seconds",
+            "Host time to get a buffer, from a heap or from the device.",
+            &times.pool_acquire,
+        ),
+        ("blit_upload_duration_seconds", "Time in which an upload was being copied.", &times.upload),
+        ("blit_download_duration_seconds", "Time in which a download was being copied.", &times.download),
+        (
+            "command_ring_wait_seconds",
+            "Waits of the host: for a slot, or with the ring off for a submission.",
+            &times.ring_wait,
+        ),
+    ] {
+        page.histogram(name, help, &[], values);
+    }
 }

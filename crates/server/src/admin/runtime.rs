@@ -1,6 +1,8 @@
 //! What the routes tell of the running server, each in its own form.
 
-use bessemer_engine::{Engine, EngineStats, OptimizationStats, Optimizations};
+use bessemer_engine::{
+    Engine, EngineStats, OptimizationStats, OptimizationTimes, Optimizations, ServingStatistics,
+};
 use serde_json::{Value, json};
 
 use crate::control::{Control, Phase};
@@ -18,6 +20,10 @@ pub struct Snapshot {
     pub engine: Option<EngineStats>,
     /// Absent while loading.
     pub optimizations: Option<OptimizationStats>,
+    /// Absent while loading.
+    pub optimization_times: Option<OptimizationTimes>,
+    /// The name that the model is shown by, and what its requests went through; absent while loading.
+    pub serving: Option<(String, ServingStatistics)>,
     /// The settings that the engine says are in force; absent while loading.
     in_force: Option<Optimizations>,
 }
@@ -33,6 +39,8 @@ impl Snapshot {
             expose_metrics: control.configuration().settings().expose_metrics,
             engine: engine.map(Engine::stats),
             optimizations: engine.and_then(Engine::optimization_stats),
+            optimization_times: engine.and_then(Engine::optimization_times),
+            serving: engine.map(|engine| (model_name(control, engine), engine.serving())),
             in_force: engine.and_then(Engine::optimizations),
         }
     }
@@ -48,6 +56,12 @@ impl Snapshot {
         }
         document
     }
+}
+
+/// The name that the model is shown by.
+fn model_name(control: &Control, engine: &Engine) -> String {
+    let configuration = control.configuration();
+    configuration.settings().server.model_name.as_ref().unwrap_or(&engine.info().model).clone()
 }
 
 /// How far the server is, or that its device is lost.
