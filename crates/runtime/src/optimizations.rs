@@ -178,6 +178,9 @@ pub struct StepStatistics {
     pub resubmitted: u64,
     /// Nanoseconds that the host spent recording.
     pub encode_ns: u64,
+    /// Nanoseconds in which the host got transient memory and gave it back, the pool being on or off; in part within
+    /// `encode_ns`.
+    pub allocation_ns: u64,
     /// Times the host waited for a step while the device had nothing to do behind it.
     pub host_waits: u64,
     /// Nanoseconds in which the device ran steps, by its own clock.

@@ -209,6 +209,7 @@ impl Runtime {
                 steps: count(&self.counts.steps),
                 resubmitted: count(&self.counts.resubmitted),
                 encode_ns: count(&self.counts.encode_ns),
+                allocation_ns: self.memory_pool.allocation_ns(),
                 host_waits: count(&self.counts.host_waits),
                 busy_ns: count(&self.counts.busy_ns),
             },

@@ -35,6 +35,11 @@ fn page(snapshot: &Snapshot) -> String {
             serving::serving(&mut page, model, stats, serving);
         }
     }
+    if let Some(stats) = &snapshot.optimizations {
+        let (name, seconds) = ("bessemer_allocation_seconds_total", stats.steps.allocation_ns as f64 / 1e9);
+        page.family(name, "counter", "Host time in which transient memory was got and given back.");
+        page.sample(name, &[], Number(seconds));
+    }
     if let Some(stats) = snapshot.optimizations.as_ref().filter(|_| snapshot.expose_metrics) {
         optimizations(&mut page, stats, snapshot.engine.as_ref());
         memory_pool(&mut page, stats);
