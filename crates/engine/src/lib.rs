@@ -69,10 +69,10 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use bessemer_hal::DeviceSelect;
+pub use bessemer_hal::{DeviceError, DeviceSelect};
 pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
 pub use bessemer_runtime::{
-    CommandRingConfig, FallbackLogLevel, Feature, FeatureSettings, FeatureStatus, HistogramSnapshot,
+    CommandRingConfig, FallbackLogLevel, FallbackReason, Feature, FeatureSettings, FeatureStatus, HistogramSnapshot,
     KernelTime, Master, MemoryPoolConfig, OptimizationStats, OptimizationTimes, Optimizations, Profile,
     TransferQueueConfig, Verdict,
 };

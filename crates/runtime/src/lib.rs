@@ -18,6 +18,7 @@
 
 mod command_ring;
 mod fallback_log_level;
+mod fallback_reason;
 mod hazard;
 mod heap_stack;
 mod histogram;
@@ -41,6 +42,7 @@ mod verdict;
 
 pub use command_ring::{CommandRing, CommandRingConfig, CommandRingStatistics, RingWork, Slot};
 pub use fallback_log_level::FallbackLogLevel;
+pub use fallback_reason::FallbackReason;
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
 pub use histogram::{Buckets, DEVICE_TIMES, Histogram, HistogramSnapshot};

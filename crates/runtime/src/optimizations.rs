@@ -6,13 +6,15 @@
 //!   the failure is done in the plain way.
 //! - Without [`Optimizations::graceful_fallback`] nothing is latched, and the failure is the caller's.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::command_ring::{CommandRingConfig, CommandRingStatistics};
 use crate::memory_budget::MemoryBudgetGauges;
 use crate::memory_pool::{MemoryPoolConfig, MemoryPoolStatistics};
 use crate::transfer_queue::{TransferMetrics, TransferQueueConfig};
-use crate::{FallbackLogLevel, HistogramSnapshot, Master, SettingError, Verdict};
+use crate::{FallbackLogLevel, FallbackReason, HistogramSnapshot, Master, SettingError, Verdict};
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -167,6 +169,8 @@ pub struct FeatureStatus {
     pub latched: Option<String>,
     /// Times it was latched off since the start.
     pub fallbacks: u64,
+    /// The same by reason, each of them.
+    pub fallback_reasons: BTreeMap<FallbackReason, u64>,
 }
 
 /// Steps, since the start.

@@ -1,5 +1,6 @@
 //! A device with its kernels and the three optimisations that carry the work on it.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use bessemer_kernels::Catalog;
 use crate::standing::Standing;
 use crate::step_transfers;
 use crate::{
-    AutoState, CommandRing, Feature, MemoryBudget, MemoryPool, OptimizationStats, OptimizationTimes,
+    AutoState, CommandRing, FallbackReason, Feature, MemoryBudget, MemoryPool, OptimizationStats, OptimizationTimes,
     Optimizations, Profile, Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
 };
 
@@ -175,9 +176,12 @@ impl Runtime {
         }
     }
 
-    /// Latches a feature off because of `reason`; `false` when it is off already, or failures are errors.
-    pub fn fall_back(&self, feature: Feature, reason: &str) -> bool {
-        let latched = self.standing().latch(feature, reason.to_owned());
+    /// Latches a feature off because of `error`; `false` when it is off already, or failures are errors.
+    pub fn fall_back<E: Display>(&self, feature: Feature, error: &E) -> bool
+    where
+        FallbackReason: for<'e> From<&'e E>,
+    {
+        let latched = self.standing().latch(feature, error.into(), error.to_string());
         if latched {
             self.set_switches();
         }

@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::openai::error::ApiError;
 use crate::openai::response::{Finish, TokenUsage};
 use crate::openai::settings::Settings;
+use crate::{ErrorKind, ServerMeter};
 
 /// What a generation yields. After the last choice's end or a failure comes nothing.
 #[derive(Debug)]
@@ -52,6 +53,7 @@ pub struct Generation {
     open: usize,
     started: Instant,
     span: Span,
+    meter: Arc<ServerMeter>,
 }
 
 /// One choice's stream.
@@ -81,6 +83,7 @@ impl Generation {
             open: 0,
             started: Instant::now(),
             span: Span::current(),
+            meter: app.options.meter.clone(),
         };
         let context = app.engine.info().context;
         for (number, prompt) in prompts.iter().enumerate() {
@@ -109,6 +112,11 @@ impl Generation {
     /// What was used up to now; complete after the last end.
     pub fn usage(&self) -> TokenUsage {
         self.usage
+    }
+
+    /// Counts a failure that is told in a stream, where no answer's status tells of it.
+    pub fn count_failure(&self, error: &ApiError) {
+        self.meter.failed(error.kind());
     }
 
     fn output(&mut self, choice: usize, reply: TextReply) -> Output {
@@ -170,6 +178,7 @@ impl Stream for Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         if self.open > 0 {
+            self.meter.failed(ErrorKind::Cancelled);
             let milliseconds = self.started.elapsed().as_millis();
             tracing::info!(parent: &self.span, choices = self.open, milliseconds, "cancelled: nobody reads any more");
         }

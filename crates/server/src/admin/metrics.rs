@@ -12,6 +12,7 @@ use bessemer_engine::{EngineStats, OptimizationStats, OptimizationTimes};
 use super::Admin;
 use super::runtime::Snapshot;
 use super::text_format::{CONTENT_TYPE, Number, Page};
+use crate::ServerMeter;
 
 /// `GET /metrics`.
 pub async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
@@ -29,6 +30,7 @@ fn page(snapshot: &Snapshot) -> String {
         let is = u8::from(status == snapshot.status);
         page.sample("bessemer_status", &[("status", status)], is);
     }
+    answers(&mut page, &snapshot.meter);
     if let Some(stats) = &snapshot.engine {
         requests(&mut page, stats);
         if let Some((model, serving)) = &snapshot.serving {
@@ -53,6 +55,19 @@ fn page(snapshot: &Snapshot) -> String {
         serving::first_tokens(&mut page, serving);
     }
     page.into_text()
+}
+
+fn answers(page: &mut Page, meter: &ServerMeter) {
+    let name = "bessemer_http_requests_total";
+    page.family(name, "counter", "Requests that the public server has answered, by route and class of status.");
+    for (route, status, count) in meter.answers() {
+        page.sample(name, &[("route", &route), ("status", status)], count);
+    }
+    let name = "bessemer_errors_total";
+    page.family(name, "counter", "Requests that were not answered as they were asked, by why.");
+    for (kind, count) in meter.errors() {
+        page.sample(name, &[("kind", kind.name())], count);
+    }
 }
 
 fn requests(page: &mut Page, stats: &EngineStats) {
@@ -87,6 +102,11 @@ fn requests(page: &mut Page, stats: &EngineStats) {
     page.sample("bessemer_step_seconds_total", &[], Number(stats.step_nanos as f64 / 1e9));
     page.gauge("bessemer_kv_blocks", "Blocks of the KV cache.", stats.kv_blocks_total as f64);
     page.gauge("bessemer_kv_blocks_used", "Blocks that running sequences hold.", stats.kv_blocks_used as f64);
+    page.gauge(
+        "bessemer_kv_usage_ratio",
+        "Share of the blocks that running sequences hold, 0 to 1.",
+        stats.kv_blocks_used as f64 / stats.kv_blocks_total.max(1) as f64,
+    );
 }
 
 fn optimizations(page: &mut Page, stats: &OptimizationStats, engine: Option<&EngineStats>) {
@@ -108,9 +128,13 @@ fn optimizations(page: &mut Page, stats: &OptimizationStats, engine: Option<&Eng
             page.sample(name, &[("feature", feature.feature.name())], u8::from(value));
         }
     }
-    page.family("metal_fallbacks_total", "counter", "Times a feature was latched off because it failed.");
+    let name = "metal_fallbacks_total";
+    page.family(name, "counter", "Times a feature was latched off because it failed, by why.");
     for feature in &stats.features {
-        page.sample("metal_fallbacks_total", &[("feature", feature.feature.name())], feature.fallbacks);
+        for (reason, count) in &feature.fallback_reasons {
+            let labels = [("feature", feature.feature.name()), ("reason", reason.name())];
+            page.sample(name, &labels, count);
+        }
     }
     page.family("metal_memory_bytes", "gauge", "Device memory, by who holds it.");
     let memory = &stats.memory;

@@ -1,10 +1,13 @@
 //! What the routes tell of the running server, each in its own form.
 
+use std::sync::Arc;
+
 use bessemer_engine::{
     Engine, EngineStats, OptimizationStats, OptimizationTimes, Optimizations, ServingStatistics,
 };
 use serde_json::{Value, json};
 
+use crate::ServerMeter;
 use crate::control::{Control, Phase};
 
 /// Everything that is counted, at one moment.
@@ -16,6 +19,8 @@ pub struct Snapshot {
     pub uptime_seconds: f64,
     /// Whether the optimisations are to be told of in metrics.
     pub expose_metrics: bool,
+    /// What the public server has answered.
+    pub meter: Arc<ServerMeter>,
     /// Absent while loading.
     pub engine: Option<EngineStats>,
     /// Absent while loading.
@@ -37,6 +42,7 @@ impl Snapshot {
             status: status(&phase),
             uptime_seconds: control.uptime_seconds(),
             expose_metrics: control.configuration().settings().expose_metrics,
+            meter: control.meter().clone(),
             engine: engine.map(Engine::stats),
             optimizations: engine.and_then(Engine::optimization_stats),
             optimization_times: engine.and_then(Engine::optimization_times),

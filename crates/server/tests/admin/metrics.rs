@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use bessemer_engine::{Engine, EngineOptions};
+use bessemer_hal::cpu::{CpuDevice, CpuOptions};
+use bessemer_hal::fault::{Fault, FaultDevice};
 use bessemer_server::ServerOptions;
 use serde_json::json;
 
@@ -81,7 +84,10 @@ async fn names_are_those_that_dashboards_know_and_counters_count() {
     }
     for feature in ["memory_pool", "blit_queue", "command_buffer_ring"] {
         assert_eq!(after[&format!("metal_feature_active{{feature=\"{feature}\"}}")], 1.0);
-        assert_eq!(after[&format!("metal_fallbacks_total{{feature=\"{feature}\"}}")], 0.0);
+        for reason in ["out_of_memory", "timeout", "submission", "checksum", "other"] {
+            let labels = format!("feature=\"{feature}\",reason=\"{reason}\"");
+            assert_eq!(after[&format!("metal_fallbacks_total{{{labels}}}")], 0.0);
+        }
     }
     for pair in before.iter().filter(|(name, _)| name.contains("_total")) {
         assert!(after[pair.0] >= *pair.1, "{} went back", pair.0);
@@ -185,13 +191,13 @@ async fn every_event_is_in_its_histogram_once() {
 #[tokio::test]
 async fn ends_are_told_apart() {
     let engine = engine();
-    let operator = Operator::start(&engine, "metal_optimizations: {enabled: true}\n").await;
-    let options = ServerOptions { model_name: Some("story".into()), ..ServerOptions::default() };
+    let operator = Operator::start(&engine, "model_name: story\n").await;
+    let options = ServerOptions { meter: operator.control.meter().clone(), ..ServerOptions::default() };
     let server = Server::with(engine.clone(), options).await;
     let reasons = ["stop", "length", "abort", "error"];
     let ends = |samples: &BTreeMap<String, f64>| {
         reasons.map(|reason| {
-            let labels = format!("model_name=\"default\",finished_reason=\"{reason}\"");
+            let labels = format!("model_name=\"story\",finished_reason=\"{reason}\"");
             samples[&format!("vllm:request_success_total{{{labels}}}")]
         })
     };
@@ -218,6 +224,92 @@ async fn ends_are_told_apart() {
     }
     let samples = scrape(&operator).await;
     assert_eq!(ends(&samples), [1.0, 1.0, 1.0, 0.0]);
-    assert_eq!(samples["vllm:e2e_request_latency_seconds_count{model_name=\"default\"}"], 2.0);
-    assert_eq!(samples["vllm:time_to_first_token_seconds_count{model_name=\"default\"}"], 3.0);
+    assert_eq!(samples["vllm:e2e_request_latency_seconds_count{model_name=\"story\"}"], 2.0);
+    assert_eq!(samples["vllm:time_to_first_token_seconds_count{model_name=\"story\"}"], 3.0);
+    assert_eq!(samples["bessemer_errors_total{kind=\"cancelled\"}"], 1.0);
+}
+
+/// An engine on a device that fails on demand.
+fn faulty() -> (std::sync::Arc<FaultDevice>, Engine) {
+    let device = FaultDevice::new(CpuDevice::new(&CpuOptions { threads: Some(1), ..CpuOptions::default() }));
+    let options = EngineOptions { max_sequences: 1, max_queue: 0, ..EngineOptions::default() };
+    (device.clone(), Engine::load_on(device, options).unwrap())
+}
+
+#[tokio::test]
+async fn answers_and_errors_are_counted_by_kind() {
+    let (device, engine) = faulty();
+    let operator =
+        Operator::start(&engine, "metal_optimizations: {enabled: true, graceful_fallback: false}\n").await;
+    let options = ServerOptions {
+        meter: operator.control.meter().clone(),
+        api_key: Some("secret".into()),
+        body_timeout: std::time::Duration::from_millis(200),
+        ..ServerOptions::default()
+    };
+    let server = Server::with(engine.clone(), options).await;
+    let key = [("authorization", "Bearer secret"), ("content-type", "application/json")];
+    let ask = async |path: &str, body: &serde_json::Value| {
+        server.send("POST", path, &key, body.to_string().as_bytes()).await
+    };
+    let errors = async || {
+        let samples = scrape(&operator).await;
+        let kinds = ["invalid_request", "unauthorized", "queue_full", "timeout", "device", "unavailable"];
+        let rest = ["cancelled", "internal"];
+        let of = |kind: &str| samples[&format!("bessemer_errors_total{{kind=\"{kind}\"}}")];
+        (kinds.map(of), rest.map(of))
+    };
+    assert_eq!(errors().await, ([0.0; 6], [0.0; 2]));
+    let good = json!({"prompt": "Once", "max_tokens": 4, "temperature": 0, "ignore_eos": true});
+    assert_eq!(ask("/v1/completions", &good).await.status, 200);
+    assert_eq!(errors().await, ([0.0; 6], [0.0; 2]));
+
+    assert_eq!(ask("/v1/completions", &json!({"prompt": "a", "n": -1})).await.status, 400);
+    assert_eq!(ask("/no/such/route", &good).await.status, 404);
+    assert_eq!(server.get("/v1/completions").await.status, 401);
+    assert_eq!(errors().await, ([2.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0; 2]));
+
+    let mut long = good.clone();
+    long["max_tokens"] = json!(2000);
+    long["stream"] = json!(true);
+    let mut stream = server.open("POST", "/v1/completions", &key, long.to_string().as_bytes()).await;
+    crate::client::read_until(&mut stream, "data: ").await;
+    assert_eq!(ask("/v1/completions", &good).await.status, 429);
+    device.next(Fault::FailureBefore);
+    let rest = crate::client::read_until(&mut stream, "\"error\"").await;
+    assert!(!rest.contains("[DONE]"));
+    assert_eq!(errors().await, ([2.0, 1.0, 1.0, 0.0, 1.0, 0.0], [0.0; 2]), "told in the stream");
+    drop(stream);
+
+    device.next(Fault::FailureBefore);
+    assert_eq!(ask("/v1/completions", &good).await.status, 500);
+    let slow = [key[0], key[1], ("content-length", "100")];
+    assert_eq!(server.send("POST", "/v1/completions", &slow, b"{").await.status, 408);
+    assert_eq!(errors().await, ([2.0, 1.0, 1.0, 1.0, 2.0, 0.0], [0.0; 2]));
+
+    let samples = scrape(&operator).await;
+    let answers = |route: &str, status: &str| {
+        let labels = format!("route=\"{route}\",status=\"{status}\"");
+        samples.get(&format!("bessemer_http_requests_total{{{labels}}}")).copied().unwrap_or_default()
+    };
+    assert_eq!(answers("/v1/completions", "2xx"), 2.0);
+    assert_eq!((answers("/v1/completions", "4xx"), answers("/v1/completions", "5xx")), (4.0, 1.0));
+    assert_eq!(answers("unknown", "4xx"), 1.0, "what a client writes makes no series");
+}
+
+#[tokio::test]
+async fn a_fallback_is_counted_by_its_reason() {
+    let (device, engine) = faulty();
+    let operator = Operator::start(&engine, "metal_optimizations: {enabled: true, log_fallbacks: false}\n").await;
+    let server = Server::with(engine, Default::default()).await;
+    let request = json!({"prompt": "Once", "max_tokens": 4, "temperature": 0, "ignore_eos": true});
+    server.post("/v1/completions", &request).await.ok();
+    device.next(Fault::FailureBefore);
+    server.post("/v1/completions", &request).await.ok();
+    let samples = scrape(&operator).await;
+    let fallbacks = samples.iter().filter(|(name, _)| name.starts_with("metal_fallbacks_total"));
+    let counted: Vec<_> = fallbacks.filter(|(_, count)| **count > 0.0).collect();
+    assert_eq!(counted.len(), 1, "{counted:?}");
+    assert!(counted[0].0.contains("reason=\"submission\"") && *counted[0].1 == 1.0, "{counted:?}");
+    assert_eq!(samples["bessemer_repeated_steps_total"], 1.0);
 }
