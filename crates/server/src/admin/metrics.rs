@@ -172,6 +172,7 @@ fn memory_pool(page: &mut Page, stats: &OptimizationStats) {
         "Pieces of device memory that were asked for and got.",
         pool.device_allocations,
     );
+    page.counter("metal_pool_placed_total", "Buffers that were created in heaps.", pool.placed_buffers);
     page.gauge("metal_pool_available", "Heap slots without a buffer in use.", pool.available as f64);
     page.gauge("metal_pool_heaps", "Heaps reserved.", pool.total_heaps as f64);
     page.gauge("metal_pool_in_use", "Buffers that are out; acquired less released.", pool.live as f64);
@@ -206,6 +207,11 @@ fn command_ring(page: &mut Page, stats: &OptimizationStats) {
     let ring = &stats.command_buffer_ring;
     page.counter("command_ring_acquired_total", "Slots taken.", ring.total_acquired);
     page.counter("command_ring_submitted_total", "Command buffers submitted.", ring.total_submitted);
+    page.counter(
+        "command_ring_reused_total",
+        "Submissions whose commands had been submitted before.",
+        stats.steps.resubmitted,
+    );
     page.counter("command_ring_completed_total", "Submissions that were seen to end.", ring.total_completed);
     page.counter("command_ring_failed_total", "Submissions that failed.", ring.total_failed);
     page.counter("command_ring_waits_total", "Times that the host waited for a slot.", ring.wait_events);
