@@ -72,9 +72,9 @@ mod tests;
 pub use bessemer_hal::{DeviceError, DeviceSelect};
 pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
 pub use bessemer_runtime::{
-    CommandRingConfig, FallbackLogLevel, FallbackReason, Feature, FeatureSettings, FeatureStatus, HistogramSnapshot,
-    KernelTime, Master, MemoryPoolConfig, OptimizationStats, OptimizationTimes, Optimizations, Profile,
-    TransferQueueConfig, Verdict,
+    CommandRingConfig, FallbackLogLevel, FallbackReason, Feature, FeatureSettings, FeatureStatus,
+    HistogramSnapshot, KernelTime, Master, MemoryPoolConfig, OptimizationStats, OptimizationTimes,
+    Optimizations, Profile, TransferQueueConfig, Verdict,
 };
 pub use bessemer_text::Specials;
 pub use bessemer_weights::Progress;

@@ -11,8 +11,9 @@ use bessemer_kernels::Catalog;
 use crate::standing::Standing;
 use crate::step_transfers;
 use crate::{
-    AutoState, CommandRing, FallbackReason, Feature, MemoryBudget, MemoryPool, OptimizationStats, OptimizationTimes,
-    Optimizations, Profile, Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
+    AutoState, CommandRing, FallbackReason, Feature, MemoryBudget, MemoryPool, OptimizationStats,
+    OptimizationTimes, Optimizations, Profile, Recorder, Recording, RingWork, Step, StepStatistics,
+    TransferQueue,
 };
 
 /// A device, its kernels, its transient memory, its transfers and its submissions. Shared by everything that runs on it.

@@ -26,7 +26,12 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub(crate) fn new(settings: Optimizations) -> Self {
-        Self { settings, auto: AutoState::Unchecked, latched: Default::default(), fallbacks: Default::default() }
+        Self {
+            settings,
+            auto: AutoState::Unchecked,
+            latched: Default::default(),
+            fallbacks: Default::default(),
+        }
     }
 
     pub(crate) fn settings(&self) -> &Optimizations {
@@ -120,7 +125,9 @@ mod tests {
         let lines = |level, log_fallbacks| {
             let settings = Optimizations { fallback_log_level: level, log_fallbacks, ..Optimizations::on() };
             let mut standing = Standing::new(settings);
-            logged(|| assert!(standing.latch(Feature::MemoryPool, FallbackReason::OutOfMemory, "no memory".into())))
+            logged(|| {
+                assert!(standing.latch(Feature::MemoryPool, FallbackReason::OutOfMemory, "no memory".into()))
+            })
         };
         for (level, name) in [
             (FallbackLogLevel::Error, "ERROR"),
@@ -138,7 +145,10 @@ mod tests {
     fn a_latched_feature_stays_off_until_it_is_armed_again() {
         let mut standing = Standing::new(Optimizations::on());
         assert!(standing.latch(Feature::MemoryPool, FallbackReason::OutOfMemory, "no memory".into()));
-        assert!(!standing.latch(Feature::MemoryPool, FallbackReason::Other, "again".into()), "it is off already");
+        assert!(
+            !standing.latch(Feature::MemoryPool, FallbackReason::Other, "again".into()),
+            "it is off already"
+        );
         assert_eq!(Feature::ALL.map(|feature| standing.is_active(feature)), [false, true, true]);
         let report = standing.report();
         assert_eq!((report[0].latched.as_deref(), report[0].fallbacks), (Some("no memory"), 1));
@@ -158,7 +168,11 @@ mod tests {
         assert!(standing.is_active(Feature::CommandBufferRing));
         let told = &standing.report()[2];
         assert_eq!((told.fallbacks, told.fallback_reasons[&FallbackReason::Timeout]), (1, 1));
-        assert_eq!(told.fallback_reasons.len(), FallbackReason::ALL.len(), "each reason is there, counted or not");
+        assert_eq!(
+            told.fallback_reasons.len(),
+            FallbackReason::ALL.len(),
+            "each reason is there, counted or not"
+        );
         assert_eq!(told.fallback_reasons.values().sum::<u64>(), 1);
     }
 

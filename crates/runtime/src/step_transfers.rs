@@ -35,9 +35,7 @@ impl Runtime {
     /// When it does not arrive, not even in the plain way.
     pub(crate) fn upload(&self, to: &Slice, data: &[u8]) -> Result<Option<Arrival>> {
         match self.upload_once(to, data) {
-            Err(error) if self.fall_back(Feature::BlitQueue, &error) => {
-                Ok(self.upload_once(to, data)?)
-            }
+            Err(error) if self.fall_back(Feature::BlitQueue, &error) => Ok(self.upload_once(to, data)?),
             outcome => Ok(outcome?),
         }
     }

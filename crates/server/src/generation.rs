@@ -19,6 +19,7 @@ use crate::app::App;
 use crate::openai::error::ApiError;
 use crate::openai::response::{Finish, TokenUsage};
 use crate::openai::settings::Settings;
+use crate::traces::{GenerationTrace, RequestTrace};
 use crate::{ErrorKind, ServerMeter};
 
 /// What a generation yields. After the last choice's end or a failure comes nothing.
@@ -54,6 +55,7 @@ pub struct Generation {
     started: Instant,
     span: Span,
     meter: Arc<ServerMeter>,
+    trace: Option<GenerationTrace>,
 }
 
 /// One choice's stream.
@@ -71,6 +73,7 @@ impl Generation {
         prompts: Vec<Vec<u32>>,
         settings: &Settings,
         max_tokens: Option<usize>,
+        trace: Option<Arc<RequestTrace>>,
     ) -> Result<Self, ApiError> {
         if app.is_draining() {
             return Err(ApiError::shutting_down());
@@ -84,6 +87,7 @@ impl Generation {
             started: Instant::now(),
             span: Span::current(),
             meter: app.options.meter.clone(),
+            trace: trace.map(|trace| GenerationTrace::new(trace, app.model.clone())),
         };
         let context = app.engine.info().context;
         for (number, prompt) in prompts.iter().enumerate() {
@@ -100,7 +104,12 @@ impl Generation {
                         stop_tokens: settings.stop_tokens.clone(),
                         ignore_end: settings.ignore_end,
                         ..TextRequest::default()
-                    })?;
+                    });
+                    // Refused as a whole: nobody has left.
+                    let stream = stream.inspect_err(|_| generation.open = 0)?;
+                    if let Some(trace) = &mut generation.trace {
+                        trace.submitted(index, stream.timeline().clone());
+                    }
                     generation.running.push(Choice { index, stream });
                 }
                 generation.open += 1;
@@ -138,8 +147,16 @@ impl Generation {
     fn account(&mut self, output: &Output) {
         match output {
             Output::Piece { .. } => return,
-            Output::End { .. } => self.open = self.open.saturating_sub(1),
+            Output::End { choice, reason } => {
+                self.open = self.open.saturating_sub(1);
+                if let Some(trace) = &mut self.trace {
+                    trace.ended(*choice, reason.name());
+                }
+            }
             Output::Failed(error) => {
+                if let Some(trace) = &mut self.trace {
+                    trace.failed(error.kind());
+                }
                 self.open = 0;
                 self.running.clear();
                 self.ready.clear();
@@ -147,6 +164,7 @@ impl Generation {
             }
         }
         if self.open == 0 {
+            self.trace = None;
             let TokenUsage { prompt_tokens, completion_tokens, .. } = self.usage;
             let milliseconds = self.started.elapsed().as_millis();
             tracing::info!(parent: &self.span, prompt_tokens, completion_tokens, milliseconds, "generated");

@@ -35,6 +35,7 @@ mod prompt;
 mod routes;
 mod server;
 mod sse;
+mod traces;
 
 /// Public for the fuzz targets; no part of the interface.
 #[doc(hidden)]
@@ -44,3 +45,4 @@ pub use control::{Applied, Control, ControlError, Phase};
 pub use meter::{ErrorKind, ServerMeter};
 pub use options::{Cors, ServerOptions};
 pub use server::{ServerError, bind, serve, serve_on};
+pub use traces::{Traces, TracesError};

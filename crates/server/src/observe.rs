@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
 use crate::app::App;
-use crate::{ErrorKind, id};
+use crate::{ErrorKind, Traces, id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -23,7 +23,9 @@ const MAX_ID: usize = 128;
 pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let route = route(&request).to_owned();
     let told = |status, milliseconds| tracing::info!(status, milliseconds, "answered");
-    let response = watch(request, next, told).await;
+    // Supervisors ask for it every few seconds.
+    let traces = app.options.traces.as_ref().filter(|_| route != "/health");
+    let response = watch(request, next, traces, told).await;
     app.options.meter.answered(&route, response.status());
     if let Some(kind) = response.extensions().get::<ErrorKind>() {
         app.options.meter.failed(*kind);
@@ -33,17 +35,30 @@ pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) 
 
 /// As [`observe`], at level debug: for routes that are asked every few seconds, and tell themselves what they change.
 pub async fn observe_quietly(request: Request, next: Next) -> Response {
-    watch(request, next, |status, milliseconds| tracing::debug!(status, milliseconds, "answered")).await
+    watch(request, next, None, |status, milliseconds| tracing::debug!(status, milliseconds, "answered")).await
 }
 
-async fn watch(request: Request, next: Next, tell: impl FnOnce(u16, u128)) -> Response {
+async fn watch(
+    mut request: Request,
+    next: Next,
+    traces: Option<&Traces>,
+    tell: impl FnOnce(u16, u128),
+) -> Response {
     let started = Instant::now();
     let id = given_id(request.headers()).unwrap_or_else(|| id::unique("req"));
     let method = request.method().clone();
     let route = route(&request).to_owned();
-    let span = tracing::info_span!("request", %id, %method, route);
+    let trace = traces.map(|traces| traces.request(request.headers(), &id, &method, &route));
+    let trace_id = trace.as_ref().map(|trace| tracing::field::display(trace.id()));
+    let span = tracing::info_span!("request", request_id = %id, trace_id, %method, route);
+    if let Some(trace) = trace.clone() {
+        request.extensions_mut().insert(trace);
+    }
     let mut response = async {
         let response = next.run(request).await;
+        if let Some(trace) = trace {
+            trace.answered(response.status());
+        }
         tell(response.status().as_u16(), started.elapsed().as_millis());
         response
     }

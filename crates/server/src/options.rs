@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ServerMeter;
+use crate::{ServerMeter, Traces};
 
 /// Everything that is fixed when a server starts.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct ServerOptions {
     pub drain_timeout: Duration,
     /// Where it counts its answers; the operator is told of those in [`Control::meter`](crate::Control::meter).
     pub meter: Arc<ServerMeter>,
+    /// Where the traces of requests go; absent: there are none.
+    pub traces: Option<Traces>,
 }
 
 /// Which web pages a browser lets use the server (cross-origin resource sharing).
@@ -56,6 +58,7 @@ impl Default for ServerOptions {
             max_connections: 1024,
             drain_timeout: Duration::from_secs(30),
             meter: Arc::default(),
+            traces: None,
         }
     }
 }

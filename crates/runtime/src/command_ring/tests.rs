@@ -52,7 +52,9 @@ fn each_wait_is_told_with_its_time() {
     assert_eq!((waits.count, ring.get_statistics().wait_events), (1, 1));
     assert!(waits.sum >= 0.1 && waits.buckets.iter().all(|(_, count)| *count == 0), "{waits:?}");
     go[0].0.signal(1);
-    both.into_iter().chain([third]).for_each(|submission| drop(submission.wait(PATIENCE).unwrap()));
+    for submission in both.into_iter().chain([third]) {
+        submission.wait(PATIENCE).unwrap();
+    }
     ring.reset_statistics();
     assert_eq!((ring.waits().count, ring.get_statistics().wait_events), (1, 0), "no series goes back");
 }

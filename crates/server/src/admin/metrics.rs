@@ -59,7 +59,11 @@ fn page(snapshot: &Snapshot) -> String {
 
 fn answers(page: &mut Page, meter: &ServerMeter) {
     let name = "bessemer_http_requests_total";
-    page.family(name, "counter", "Requests that the public server has answered, by route and class of status.");
+    page.family(
+        name,
+        "counter",
+        "Requests that the public server has answered, by route and class of status.",
+    );
     for (route, status, count) in meter.answers() {
         page.sample(name, &[("route", &route), ("status", status)], count);
     }

@@ -93,6 +93,15 @@ async fn names_are_those_that_dashboards_know_and_counters_count() {
         assert!(after[pair.0] >= *pair.1, "{} went back", pair.0);
     }
 
+    let manual =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/admin.md")).unwrap();
+    for line in operator.get("/metrics").await.body.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = line.split(' ').next().unwrap();
+        let told =
+            [format!("`{name}`"), format!("`{name}{{")].iter().any(|spelling| manual.contains(spelling));
+        assert!(told, "docs/admin.md does not know {name}");
+    }
+
     operator.patch(&json!({"metal_optimizations": {"expose_metrics": false}})).await.ok();
     let hidden = scrape(&operator).await;
     let serving = |name: &String| name.starts_with("bessemer_") || name.starts_with("vllm:");
@@ -111,7 +120,8 @@ fn grown(before: &BTreeMap<String, f64>, after: &BTreeMap<String, f64>, name: &s
 #[tokio::test]
 async fn every_event_is_in_its_histogram_once() {
     let engine = engine();
-    let operator = Operator::start(&engine, "metal_optimizations: {enabled: true}\n").await;
+    let settings = "model_name: default\nmetal_optimizations: {enabled: true}\n";
+    let operator = Operator::start(&engine, settings).await;
     let server = Server::with(engine, Default::default()).await;
     let request =
         json!({"prompt": "Once upon a time", "max_tokens": 10, "temperature": 0, "ignore_eos": true});
@@ -266,7 +276,7 @@ async fn answers_and_errors_are_counted_by_kind() {
 
     assert_eq!(ask("/v1/completions", &json!({"prompt": "a", "n": -1})).await.status, 400);
     assert_eq!(ask("/no/such/route", &good).await.status, 404);
-    assert_eq!(server.get("/v1/completions").await.status, 401);
+    assert_eq!(server.post("/v1/completions", &good).await.status, 401);
     assert_eq!(errors().await, ([2.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0; 2]));
 
     let mut long = good.clone();
@@ -300,7 +310,8 @@ async fn answers_and_errors_are_counted_by_kind() {
 #[tokio::test]
 async fn a_fallback_is_counted_by_its_reason() {
     let (device, engine) = faulty();
-    let operator = Operator::start(&engine, "metal_optimizations: {enabled: true, log_fallbacks: false}\n").await;
+    let operator =
+        Operator::start(&engine, "metal_optimizations: {enabled: true, log_fallbacks: false}\n").await;
     let server = Server::with(engine, Default::default()).await;
     let request = json!({"prompt": "Once", "max_tokens": 4, "temperature": 0, "ignore_eos": true});
     server.post("/v1/completions", &request).await.ok();
