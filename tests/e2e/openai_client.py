@@ -5,60 +5,23 @@ BESSEMER names the program. Each class starts a server of its own on a port that
 
 import asyncio
 import math
-import os
-import re
 import signal
-import subprocess
 import threading
 import time
 import unittest
 
 import openai
 
+from server import Server
+
 KEY = "e2e-key"
 MODEL = "default"
 STORY = [{"role": "user", "content": "Tell me a story about a cat."}]
 
 
-class Server:
-    """A running `bessemer serve`; its log is kept for the report of a failure."""
-
-    def __init__(self, *arguments):
-        environment = dict(os.environ, BESSEMER_API_KEY=KEY)
-        command = [os.environ["BESSEMER"], "serve", "--port", "0", *arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
-        self.log = []
-        address = None
-        for line in self.process.stderr:
-            self.log.append(line)
-            found = re.search(r"listening on (http://\S+)", line)
-            if found:
-                address = found.group(1)
-                break
-        if address is None:
-            raise RuntimeError(f"{command} ended with {self.process.wait()}:\n{''.join(self.log)}")
-        self.base_url = f"{address}/v1"
-        self.reader = threading.Thread(target=lambda: self.log.extend(self.process.stderr), daemon=True)
-        self.reader.start()
-
-    def options(self, **changes):
-        return {"base_url": self.base_url, "api_key": KEY, "max_retries": 0, "timeout": 120, **changes}
-
-    def client(self, **changes):
-        return openai.OpenAI(**self.options(**changes))
-
-    def stop(self):
-        """Sends SIGTERM and gives the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.wait(timeout=60)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise
-        finally:
-            self.reader.join(timeout=5)
-            self.process.stderr.close()
+def options(server, **changes):
+    """How a client finds the server and is let in; it makes each request once."""
+    return {"base_url": f"{server.url}/v1", "api_key": KEY, "max_retries": 0, "timeout": 120, **changes}
 
 
 class ServerCase(unittest.TestCase):
@@ -68,8 +31,8 @@ class ServerCase(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(*cls.arguments)
-        cls.client = cls.server.client()
+        cls.server = Server(*cls.arguments, BESSEMER_API_KEY=KEY)
+        cls.client = openai.OpenAI(**options(cls.server))
 
     @classmethod
     def tearDownClass(cls):
@@ -230,7 +193,7 @@ class Errors(ServerCase):
             self.chat(model="gpt-4o")
         self.assertEqual(caught.exception.code, "model_not_found")
         with self.assertRaises(openai.AuthenticationError):
-            self.server.client(api_key="wrong").models.list()
+            openai.OpenAI(**options(self.server, api_key="wrong")).models.list()
         with self.assertRaises(openai.NotFoundError):
             self.client.embeddings.create(model=MODEL, input="a")
 
@@ -277,7 +240,7 @@ class Narrow(ServerCase):
     def test_timeout_cancels(self):
         # A fast machine needs a fifth of a second for so many tokens.
         with self.assertRaises(openai.APITimeoutError):
-            self.server.client(timeout=0.03).completions.create(
+            openai.OpenAI(**options(self.server, timeout=0.03)).completions.create(
                 model=MODEL, prompt="Once", max_tokens=1000, temperature=0, extra_body={"ignore_eos": True}
             )
         self.served_within(60)
@@ -285,7 +248,7 @@ class Narrow(ServerCase):
     def test_client_retries(self):
         stream = self.endless()
         threading.Timer(0.5, stream.close).start()
-        answer = self.server.client(max_retries=5).completions.create(model=MODEL, prompt="Once", max_tokens=2)
+        answer = openai.OpenAI(**options(self.server, max_retries=5)).completions.create(model=MODEL, prompt="Once", max_tokens=2)
         self.assertTrue(answer.choices)
 
 
@@ -314,7 +277,7 @@ class Concurrent(ServerCase):
             return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
         async def together():
-            clients = [openai.AsyncOpenAI(**self.server.options()) for _ in subjects]
+            clients = [openai.AsyncOpenAI(**options(self.server)) for _ in subjects]
             ways = [whole, streamed] * 4
             try:
                 return await asyncio.gather(*(way(*pair) for way, *pair in zip(ways, clients, subjects)))
@@ -327,8 +290,8 @@ class Concurrent(ServerCase):
 
 class End(unittest.TestCase):
     def test_sigterm_lets_a_stream_finish(self):
-        server = Server()
-        client = server.client()
+        server = Server(BESSEMER_API_KEY=KEY)
+        client = openai.OpenAI(**options(server))
         stream = client.chat.completions.create(
             model=MODEL, messages=STORY, max_tokens=200, temperature=0, stream=True, extra_body={"ignore_eos": True}
         )

@@ -25,6 +25,7 @@ Exit codes:
   130  ended at once by a second interrupt while the server was finishing its requests
 
 Environment:
+  BESSEMER_ADMIN_TOKEN  token of the operator's listener, for `bessemer serve` and `bessemer top`
   BESSEMER_API_KEY      key that clients of `bessemer serve` must send, where --api-key is not given
   BESSEMER_CONFIG       the configuration file of `bessemer serve`, where --config is not given
   BESSEMER_LOG          what is logged, such as info or bessemer_server=debug; beats -v
@@ -52,6 +53,7 @@ pub enum Command {
     Generate(Box<command::Generate>),
     Chat(Box<command::Chat>),
     Serve(Box<command::Serve>),
+    Top(command::Top),
     Config(command::Config),
     Info(Box<command::Info>),
     Logits(Box<command::Logits>),
@@ -78,6 +80,7 @@ impl Command {
             Self::Generate(command) => command.run(),
             Self::Chat(command) => command.run(),
             Self::Serve(command) => command.run(),
+            Self::Top(command) => command.run(),
             Self::Config(command) => command.run(),
             Self::Info(command) => command.run(),
             Self::Logits(command) => command.run(),

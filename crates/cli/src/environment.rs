@@ -3,6 +3,9 @@
 /// The configuration file.
 pub const CONFIG: &str = "BESSEMER_CONFIG";
 
+/// The token of the operator's listener.
+pub const ADMIN_TOKEN: &str = "BESSEMER_ADMIN_TOKEN";
+
 /// What is logged.
 pub const LOG: &str = "BESSEMER_LOG";
 

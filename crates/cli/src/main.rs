@@ -17,6 +17,7 @@ mod given;
 mod logging;
 mod model_arguments;
 mod operator;
+mod operator_client;
 mod output;
 mod progress;
 mod sampling_arguments;

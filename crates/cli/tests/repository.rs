@@ -16,7 +16,8 @@ fn paths(text: &str) -> Vec<&str> {
     let spans = text.split('`').skip(1).step_by(2);
     let looks_like_one = |span: &&str| {
         let first = span.split('/').next().unwrap_or_default();
-        let known = ["crates", "docs", "fuzz", "models", "tests", ".ci", ".github"].contains(&first);
+        let known =
+            ["crates", "dashboards", "docs", "fuzz", "models", "tests", ".ci", ".github"].contains(&first);
         let plain = !span.contains([' ', '<', '*', '{', '\n']);
         plain && (known || (span.ends_with(".md") && !span.contains(':')) || span.ends_with(".toml"))
     };

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bessemer_runtime::{Feature, OptimizationStats, Optimizations, Runtime};
+use bessemer_runtime::{Feature, OptimizationStats, OptimizationTimes, Optimizations, Runtime};
 use bessemer_text::{ChatTemplate, Detokenizer, Tokenizer};
 
 use crate::command::{Command, Evaluate, Generate};
@@ -16,13 +16,14 @@ use crate::gate::Gate;
 use crate::reply_stream::reply_channel;
 use crate::scheduler::Scheduler;
 use crate::self_check::SelfCheck;
+use crate::serving::ServingMeter;
 use crate::stop::StopRules;
 use crate::text_request::check_stops;
 use crate::validate::Bounds;
 use crate::worker::{Shared, Worker};
 use crate::{
-    EngineError, EngineInfo, EngineStats, GenerationDefaults, ReplyStream, Request, Result, TextRequest,
-    TextStream,
+    EngineError, EngineInfo, EngineStats, GenerationDefaults, ReplyStream, Request, Result,
+    ServingStatistics, TextRequest, TextStream,
 };
 
 /// A loaded model, ready to answer. Clones share it.
@@ -39,6 +40,7 @@ struct Inner {
     commands: SyncSender<Command>,
     gate: Arc<Gate>,
     shared: Arc<Shared>,
+    serving: Arc<ServingMeter>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -73,7 +75,8 @@ impl Engine {
                 .spawn(move || worker.run())
                 .map_err(|error| EngineError::Stopped { reason: format!("it cannot be started: {error}") })?;
         let thread = Mutex::new(Some(thread));
-        Ok(Self(Arc::new(Inner { parts, commands, gate: Gate::new(limit), shared, thread })))
+        let (gate, serving) = (Gate::new(limit), ServingMeter::new(parts.runtime.clone()));
+        Ok(Self(Arc::new(Inner { parts, commands, gate, shared, serving, thread })))
     }
 
     /// What was loaded.
@@ -104,11 +107,12 @@ impl Engine {
     /// [`Engine::drain`] or [`Engine::shutdown`], [`EngineError::DeviceLost`] once the device is gone.
     pub fn submit(&self, request: Request) -> Result<ReplyStream> {
         let parts = &self.0.parts;
+        let meter = self.0.serving.request(request.prompt.len());
         self.health()?;
         parts.bounds.check(&request)?;
         let rules = StopRules::new(&request, &parts.defaults.end_tokens, parts.bounds.context);
         let ticket = self.0.gate.enter()?;
-        let (outlet, stream) = reply_channel(rules.max_tokens, ticket);
+        let (outlet, stream) = reply_channel(rules.max_tokens, ticket, meter);
         let Request { prompt, sampling, .. } = request;
         let seed = sampling.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         self.send(Command::Generate(Generate { prompt, sampling, seed, rules, outlet }))?;
@@ -182,6 +186,16 @@ impl Engine {
     /// What the optimisations are, and what they have done. Any time, without waiting.
     pub fn optimization_stats(&self) -> Option<OptimizationStats> {
         self.0.parts.runtime.as_ref().map(|runtime| runtime.optimization_stats())
+    }
+
+    /// What requests went through: waits, first tokens, tokens, ends.
+    pub fn serving(&self) -> ServingStatistics {
+        self.0.serving.statistics()
+    }
+
+    /// What the optimisations took, event by event. Any time, without waiting.
+    pub fn optimization_times(&self) -> Option<OptimizationTimes> {
+        self.0.parts.runtime.as_ref().map(|runtime| runtime.optimization_times())
     }
 
     /// Arms a feature again that was latched off because it failed; `false` when it was not. It counts from the next step on.

@@ -58,6 +58,7 @@ mod request;
 mod scheduler;
 mod self_check;
 mod sequence;
+mod serving;
 mod stop;
 mod stop_strings;
 mod text_request;
@@ -68,11 +69,12 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
-pub use bessemer_hal::DeviceSelect;
+pub use bessemer_hal::{DeviceError, DeviceSelect};
 pub use bessemer_model::{ActivationMode, KvPrecision as KvChoice};
 pub use bessemer_runtime::{
-    CommandRingConfig, FallbackLogLevel, Feature, FeatureSettings, FeatureStatus, KernelTime, Master,
-    MemoryPoolConfig, OptimizationStats, Optimizations, Profile, TransferQueueConfig, Verdict,
+    CommandRingConfig, FallbackLogLevel, FallbackReason, Feature, FeatureSettings, FeatureStatus,
+    HistogramSnapshot, KernelTime, Master, MemoryPoolConfig, OptimizationStats, OptimizationTimes,
+    Optimizations, Profile, TransferQueueConfig, Verdict,
 };
 pub use bessemer_text::Specials;
 pub use bessemer_weights::Progress;
@@ -83,5 +85,6 @@ pub use info::{EngineInfo, EngineStats};
 pub use options::EngineOptions;
 pub use reply_stream::ReplyStream;
 pub use request::{FinishReason, Reply, Request, Sampling, Token, Usage};
+pub use serving::{Outcome, ServingStatistics, Timeline};
 pub use text_request::{ChatPrompt, Prompt, TextRequest};
 pub use text_stream::{TextReply, TextStream};

@@ -259,16 +259,15 @@ impl Forward for Network {
     }
 
     fn fall_back(&mut self, error: &EngineError) -> bool {
-        let suspects: &[Feature] = match error {
-            EngineError::Device(DeviceError::Lost(_) | DeviceError::Unavailable(_)) => &[],
-            EngineError::Device(DeviceError::OutOfMemory { .. }) => &[Feature::MemoryPool],
-            EngineError::Device(_) => &Feature::ALL,
-            _ => &[],
-        };
         // Recordings hold memory of the pool, and may be what failed.
         self.recorded.clear();
-        let reason = error.to_string();
-        suspects.iter().rev().any(|feature| self.runtime.fall_back(*feature, &reason))
+        let EngineError::Device(error) = error else { return false };
+        let suspects: &[Feature] = match error {
+            DeviceError::Lost(_) | DeviceError::Unavailable(_) => &[],
+            DeviceError::OutOfMemory { .. } => &[Feature::MemoryPool],
+            _ => &Feature::ALL,
+        };
+        suspects.iter().rev().any(|feature| self.runtime.fall_back(*feature, error))
     }
 
     fn configure(&mut self, settings: Optimizations) -> Result<()> {

@@ -8,13 +8,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
+use std::time::Instant;
 
 use futures::Stream;
 use futures::stream::{FusedStream, StreamExt};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
 use crate::gate::Ticket;
-use crate::{EngineError, Reply};
+use crate::serving::RequestMeter;
+use crate::{EngineError, Reply, Timeline};
 
 /// A request's replies: tokens, then exactly one [`Reply::Finished`] or [`Reply::Failed`].
 ///
@@ -23,6 +25,7 @@ use crate::{EngineError, Reply};
 pub struct ReplyStream {
     replies: Receiver<Reply>,
     cancelled: Arc<AtomicBool>,
+    timeline: Arc<Timeline>,
     ended: bool,
 }
 
@@ -31,16 +34,18 @@ pub struct ReplyStream {
 pub(crate) struct Outlet {
     replies: Sender<Reply>,
     cancelled: Arc<AtomicBool>,
+    meter: RequestMeter,
     _ticket: Ticket,
 }
 
 /// Both ends for a request that yields at most `tokens` tokens.
-pub(crate) fn reply_channel(tokens: usize, ticket: Ticket) -> (Outlet, ReplyStream) {
+pub(crate) fn reply_channel(tokens: usize, ticket: Ticket, meter: RequestMeter) -> (Outlet, ReplyStream) {
     let bound = tokens.saturating_add(2).min(tokio::sync::Semaphore::MAX_PERMITS);
     let (sender, replies) = mpsc::channel(bound);
     let cancelled = Arc::new(AtomicBool::new(false));
-    let outlet = Outlet { replies: sender, cancelled: cancelled.clone(), _ticket: ticket };
-    (outlet, ReplyStream { replies, cancelled, ended: false })
+    let timeline = meter.timeline().clone();
+    let outlet = Outlet { replies: sender, cancelled: cancelled.clone(), meter, _ticket: ticket };
+    (outlet, ReplyStream { replies, cancelled, timeline, ended: false })
 }
 
 impl Outlet {
@@ -49,14 +54,24 @@ impl Outlet {
         self.cancelled.load(Ordering::Acquire) || self.replies.is_closed()
     }
 
+    /// Rows of the request were submitted.
+    pub(crate) fn scheduled(&self, now: Instant) {
+        self.meter.scheduled(now);
+    }
+
     /// Sends a token. A failure means that the stream was dropped, which the next step boundary sees by itself.
     pub(crate) fn token(&self, token: crate::Token) {
+        self.meter.token();
         self.replies.try_send(Reply::Token(token)).ok();
     }
 
     /// Leaves the engine, then sends the end: whoever sees the end finds the request gone from every count.
     pub(crate) fn end(self, end: Reply) {
-        let Self { replies, _ticket, .. } = self;
+        let Self { replies, meter, _ticket, .. } = self;
+        meter.end(match &end {
+            Reply::Finished { reason, .. } => Some(*reason),
+            _ => None,
+        });
         drop(_ticket);
         replies.try_send(end).ok();
     }
@@ -66,6 +81,17 @@ impl ReplyStream {
     /// Cancels the request. Tokens that were already generated, then [`Reply::Finished`], still arrive.
     pub fn cancel(&self) {
         self.cancelled.store(true, Ordering::Release);
+    }
+
+    /// Cancels the request because its output is complete: whoever counts sees it stopped, not left.
+    pub(crate) fn stop(&self) {
+        self.timeline.stop();
+        self.cancel();
+    }
+
+    /// When things happened to the request; good after the end, too.
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
     }
 
     /// The next reply, for threads that run no async code; `None` after the end.
@@ -128,12 +154,14 @@ pub(crate) fn blocking_next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item
 mod tests {
     use super::*;
     use crate::gate::Gate;
+    use crate::serving::ServingMeter;
     use crate::{FinishReason, Token, Usage};
 
     #[test]
     fn one_end_then_nothing() {
         let gate = Gate::new(1);
-        let (outlet, mut stream) = reply_channel(1, gate.enter().unwrap());
+        let (outlet, mut stream) =
+            reply_channel(1, gate.enter().unwrap(), ServingMeter::new(None).request(1));
         outlet.token(Token { id: 3, logprob: -0.5, top: Vec::new() });
         outlet.end(Reply::Finished { reason: FinishReason::Length, usage: Usage::default() });
         assert_eq!(gate.in_flight(), 0);
@@ -144,7 +172,8 @@ mod tests {
 
     #[test]
     fn a_lost_engine_is_an_end() {
-        let (outlet, mut stream) = reply_channel(1, Gate::new(1).enter().unwrap());
+        let (outlet, mut stream) =
+            reply_channel(1, Gate::new(1).enter().unwrap(), ServingMeter::new(None).request(1));
         let other = std::thread::spawn(move || drop(outlet));
         assert!(matches!(stream.blocking_next(), Some(Reply::Failed(EngineError::ShuttingDown))));
         assert!(stream.blocking_next().is_none());
@@ -153,7 +182,8 @@ mod tests {
 
     #[test]
     fn dropping_cancels() {
-        let (outlet, stream) = reply_channel(1, Gate::new(1).enter().unwrap());
+        let (outlet, stream) =
+            reply_channel(1, Gate::new(1).enter().unwrap(), ServingMeter::new(None).request(1));
         assert!(!outlet.is_cancelled());
         drop(stream);
         assert!(outlet.is_cancelled());

@@ -8,6 +8,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bessemer_text::Detokenizer;
@@ -15,7 +16,7 @@ use futures::stream::{FusedStream, Stream, StreamExt};
 
 use crate::reply_stream::blocking_next;
 use crate::stop_strings::{Scan, StopStrings};
-use crate::{EngineError, FinishReason, Reply, ReplyStream, Token, Usage};
+use crate::{EngineError, FinishReason, Reply, ReplyStream, Timeline, Token, Usage};
 
 /// What a [`TextStream`] yields: pieces of text, then exactly one end.
 #[derive(Clone, Debug)]
@@ -51,6 +52,7 @@ pub struct TextStream {
     unreported: VecDeque<(usize, Token)>,
     ready: VecDeque<TextReply>,
     usage: Usage,
+    timeline: Arc<Timeline>,
 }
 
 impl TextStream {
@@ -61,6 +63,7 @@ impl TextStream {
         prompt_tokens: usize,
     ) -> Self {
         Self {
+            timeline: replies.timeline().clone(),
             replies: Some(replies),
             detokenizer,
             stops: StopStrings::new(stops),
@@ -73,6 +76,11 @@ impl TextStream {
     /// Tokens of the prompt.
     pub fn prompt_tokens(&self) -> usize {
         self.usage.prompt_tokens
+    }
+
+    /// When things happened to the request; good after the end, too.
+    pub fn timeline(&self) -> &Arc<Timeline> {
+        &self.timeline
     }
 
     /// Cancels the request. Text that was already generated, then [`TextReply::Finished`], still arrive.
@@ -120,6 +128,9 @@ impl TextStream {
             }
             Scan::Match { at, stop } => {
                 self.send(at);
+                if let Some(replies) = &self.replies {
+                    replies.stop();
+                }
                 let reason = FinishReason::Stop;
                 self.end(TextReply::Finished { reason, usage: self.usage, matched_stop: Some(stop) });
                 false

@@ -248,6 +248,7 @@ impl Worker {
         }
         match self.submit(&plan) {
             Ok(step) => {
+                self.note_scheduled(&plan, step.started);
                 self.scheduler.advance(&plan, &step.draws);
                 self.under_way.push_back(UnderWay { plan, ..step });
                 true
@@ -257,6 +258,15 @@ impl Worker {
             Err(error) => {
                 self.fail(&plan, error);
                 true
+            }
+        }
+    }
+
+    /// The requests of a plan wait no more.
+    fn note_scheduled(&self, plan: &Plan, now: Instant) {
+        for chunk in &plan.chunks {
+            if let Some(Owner::Generate { outlet, .. }) = self.owners.get(&chunk.id) {
+                outlet.scheduled(now);
             }
         }
     }

@@ -18,8 +18,10 @@
 
 mod command_ring;
 mod fallback_log_level;
+mod fallback_reason;
 mod hazard;
 mod heap_stack;
+mod histogram;
 #[cfg(test)]
 mod logged;
 mod master;
@@ -40,15 +42,18 @@ mod verdict;
 
 pub use command_ring::{CommandRing, CommandRingConfig, CommandRingStatistics, RingWork, Slot};
 pub use fallback_log_level::FallbackLogLevel;
+pub use fallback_reason::FallbackReason;
 pub use hazard::HazardTracker;
 pub use heap_stack::HeapStack;
+pub use histogram::{Buckets, DEVICE_TIMES, Histogram, HistogramSnapshot};
 pub use master::Master;
 pub use memory_budget::{MemoryBudget, MemoryBudgetError, MemoryBudgetGauges, Owner, Reservation};
 pub use memory_pool::{
     Completion, LeakReport, MemoryPool, MemoryPoolConfig, MemoryPoolStatistics, PoolBuffer,
 };
 pub use optimizations::{
-    Feature, FeatureSettings, FeatureStatus, OptimizationStats, Optimizations, StepStatistics,
+    Feature, FeatureSettings, FeatureStatus, OptimizationStats, OptimizationTimes, Optimizations,
+    StepStatistics,
 };
 pub use profile::{KernelTime, Profile};
 pub use recorder::Recorder;

@@ -6,13 +6,15 @@
 //!   the failure is done in the plain way.
 //! - Without [`Optimizations::graceful_fallback`] nothing is latched, and the failure is the caller's.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::command_ring::{CommandRingConfig, CommandRingStatistics};
 use crate::memory_budget::MemoryBudgetGauges;
 use crate::memory_pool::{MemoryPoolConfig, MemoryPoolStatistics};
 use crate::transfer_queue::{TransferMetrics, TransferQueueConfig};
-use crate::{FallbackLogLevel, Master, SettingError, Verdict};
+use crate::{FallbackLogLevel, FallbackReason, HistogramSnapshot, Master, SettingError, Verdict};
 
 /// One of the three.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -167,6 +169,8 @@ pub struct FeatureStatus {
     pub latched: Option<String>,
     /// Times it was latched off since the start.
     pub fallbacks: u64,
+    /// The same by reason, each of them.
+    pub fallback_reasons: BTreeMap<FallbackReason, u64>,
 }
 
 /// Steps, since the start.
@@ -178,6 +182,9 @@ pub struct StepStatistics {
     pub resubmitted: u64,
     /// Nanoseconds that the host spent recording.
     pub encode_ns: u64,
+    /// Nanoseconds in which the host got transient memory and gave it back, the pool being on or off; in part within
+    /// `encode_ns`.
+    pub allocation_ns: u64,
     /// Times the host waited for a step while the device had nothing to do behind it.
     pub host_waits: u64,
     /// Nanoseconds in which the device ran steps, by its own clock.
@@ -203,6 +210,19 @@ pub struct OptimizationStats {
     pub steps: StepStatistics,
     /// Device memory, by who holds it.
     pub memory: MemoryBudgetGauges,
+}
+
+/// What the optimisations took, event by event, in seconds. Measured with each of them on or off.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OptimizationTimes {
+    /// Buffers handed out: [`crate::MemoryPool::acquire_times`].
+    pub pool_acquire: HistogramSnapshot,
+    /// Uploads: [`crate::TransferQueue::upload_times`].
+    pub upload: HistogramSnapshot,
+    /// Downloads: [`crate::TransferQueue::download_times`].
+    pub download: HistogramSnapshot,
+    /// Waits of the host for the ring: [`crate::CommandRing::waits`].
+    pub ring_wait: HistogramSnapshot,
 }
 
 #[cfg(test)]

@@ -330,6 +330,11 @@ mod tests {
         assert_eq!((first.placed_buffers, first.total_acquired, first.total_released), (2, 2, 2));
         assert_eq!((second.placed_buffers, second.total_acquired, second.total_released), (2, 4, 4));
         assert_eq!((first.device_allocations, second.device_allocations), (1, 1), "one heap");
+        let spent = || runtime.optimization_stats().steps.allocation_ns;
+        let before = spent();
+        assert!(before > 0 && spent() == before, "who looks spends nothing");
+        run();
+        assert!(spent() > before);
         assert_eq!(second.bytes_reserved, first.bytes_reserved);
     }
 

@@ -1,5 +1,6 @@
 //! A device with its kernels and the three optimisations that carry the work on it.
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,8 +11,9 @@ use bessemer_kernels::Catalog;
 use crate::standing::Standing;
 use crate::step_transfers;
 use crate::{
-    AutoState, CommandRing, Feature, MemoryBudget, MemoryPool, OptimizationStats, Optimizations, Profile,
-    Recorder, Recording, RingWork, Step, StepStatistics, TransferQueue,
+    AutoState, CommandRing, FallbackReason, Feature, MemoryBudget, MemoryPool, OptimizationStats,
+    OptimizationTimes, Optimizations, Profile, Recorder, Recording, RingWork, Step, StepStatistics,
+    TransferQueue,
 };
 
 /// A device, its kernels, its transient memory, its transfers and its submissions. Shared by everything that runs on it.
@@ -175,9 +177,12 @@ impl Runtime {
         }
     }
 
-    /// Latches a feature off because of `reason`; `false` when it is off already, or failures are errors.
-    pub fn fall_back(&self, feature: Feature, reason: &str) -> bool {
-        let latched = self.standing().latch(feature, reason.to_owned());
+    /// Latches a feature off because of `error`; `false` when it is off already, or failures are errors.
+    pub fn fall_back<E: Display>(&self, feature: Feature, error: &E) -> bool
+    where
+        FallbackReason: for<'e> From<&'e E>,
+    {
+        let latched = self.standing().latch(feature, error.into(), error.to_string());
         if latched {
             self.set_switches();
         }
@@ -209,10 +214,22 @@ impl Runtime {
                 steps: count(&self.counts.steps),
                 resubmitted: count(&self.counts.resubmitted),
                 encode_ns: count(&self.counts.encode_ns),
+                allocation_ns: self.memory_pool.allocation_ns(),
                 host_waits: count(&self.counts.host_waits),
                 busy_ns: count(&self.counts.busy_ns),
             },
             memory: self.budget.gauges(),
+        }
+    }
+
+    /// What the optimisations took, event by event.
+    pub fn optimization_times(&self) -> OptimizationTimes {
+        let queue = self.transfer_queue();
+        OptimizationTimes {
+            pool_acquire: self.memory_pool.acquire_times(),
+            upload: queue.upload_times(),
+            download: queue.download_times(),
+            ring_wait: self.command_ring.waits(),
         }
     }
 

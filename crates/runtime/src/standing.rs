@@ -1,6 +1,6 @@
 //! Where the optimisations stand: what is wanted, what a self-check found, what has failed.
 
-use crate::{FallbackLogLevel, Feature, FeatureStatus, Master, Optimizations, Verdict};
+use crate::{FallbackLogLevel, FallbackReason, Feature, FeatureStatus, Master, Optimizations, Verdict};
 
 /// How far [`Master::Auto`] is. The other settings of the master switch do not ask.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,12 +20,18 @@ pub(crate) struct Standing {
     settings: Optimizations,
     auto: AutoState,
     latched: [Option<String>; 3],
-    fallbacks: [u64; 3],
+    /// By feature and reason.
+    fallbacks: [[u64; FallbackReason::ALL.len()]; 3],
 }
 
 impl Standing {
     pub(crate) fn new(settings: Optimizations) -> Self {
-        Self { settings, auto: AutoState::Unchecked, latched: Default::default(), fallbacks: [0; 3] }
+        Self {
+            settings,
+            auto: AutoState::Unchecked,
+            latched: Default::default(),
+            fallbacks: Default::default(),
+        }
     }
 
     pub(crate) fn settings(&self) -> &Optimizations {
@@ -68,7 +74,7 @@ impl Standing {
     }
 
     /// Latches a feature; `false` when it is not active, or failures are errors.
-    pub(crate) fn latch(&mut self, feature: Feature, reason: String) -> bool {
+    pub(crate) fn latch(&mut self, feature: Feature, kind: FallbackReason, reason: String) -> bool {
         if !self.is_active(feature) || !self.settings.graceful_fallback {
             return false;
         }
@@ -76,7 +82,7 @@ impl Standing {
             tell(self.settings.fallback_log_level, feature, &reason);
         }
         self.latched[feature as usize] = Some(reason);
-        self.fallbacks[feature as usize] += 1;
+        self.fallbacks[feature as usize][kind as usize] += 1;
         true
     }
 
@@ -90,7 +96,8 @@ impl Standing {
             wanted: self.settings.wants(feature),
             active: self.is_active(feature),
             latched: self.latched[feature as usize].clone(),
-            fallbacks: self.fallbacks[feature as usize],
+            fallbacks: self.fallbacks[feature as usize].iter().sum(),
+            fallback_reasons: FallbackReason::ALL.into_iter().zip(self.fallbacks[feature as usize]).collect(),
         };
         Feature::ALL.map(status).to_vec()
     }
@@ -118,7 +125,9 @@ mod tests {
         let lines = |level, log_fallbacks| {
             let settings = Optimizations { fallback_log_level: level, log_fallbacks, ..Optimizations::on() };
             let mut standing = Standing::new(settings);
-            logged(|| assert!(standing.latch(Feature::MemoryPool, "no memory".into())))
+            logged(|| {
+                assert!(standing.latch(Feature::MemoryPool, FallbackReason::OutOfMemory, "no memory".into()))
+            })
         };
         for (level, name) in [
             (FallbackLogLevel::Error, "ERROR"),
@@ -135,8 +144,11 @@ mod tests {
     #[test]
     fn a_latched_feature_stays_off_until_it_is_armed_again() {
         let mut standing = Standing::new(Optimizations::on());
-        assert!(standing.latch(Feature::MemoryPool, "no memory".into()));
-        assert!(!standing.latch(Feature::MemoryPool, "again".into()), "it is off already");
+        assert!(standing.latch(Feature::MemoryPool, FallbackReason::OutOfMemory, "no memory".into()));
+        assert!(
+            !standing.latch(Feature::MemoryPool, FallbackReason::Other, "again".into()),
+            "it is off already"
+        );
         assert_eq!(Feature::ALL.map(|feature| standing.is_active(feature)), [false, true, true]);
         let report = standing.report();
         assert_eq!((report[0].latched.as_deref(), report[0].fallbacks), (Some("no memory"), 1));
@@ -148,19 +160,26 @@ mod tests {
     #[test]
     fn switching_off_and_on_arms_again_and_other_settings_do_not() {
         let mut standing = Standing::new(Optimizations::on());
-        standing.latch(Feature::CommandBufferRing, "it hung".into());
+        standing.latch(Feature::CommandBufferRing, FallbackReason::Timeout, "it hung".into());
         standing.set(Optimizations { log_fallbacks: false, ..Optimizations::on() });
         assert!(!standing.is_active(Feature::CommandBufferRing));
         standing.set(Optimizations::off());
         standing.set(Optimizations::on());
         assert!(standing.is_active(Feature::CommandBufferRing));
-        assert_eq!(standing.report()[2].fallbacks, 1);
+        let told = &standing.report()[2];
+        assert_eq!((told.fallbacks, told.fallback_reasons[&FallbackReason::Timeout]), (1, 1));
+        assert_eq!(
+            told.fallback_reasons.len(),
+            FallbackReason::ALL.len(),
+            "each reason is there, counted or not"
+        );
+        assert_eq!(told.fallback_reasons.values().sum::<u64>(), 1);
     }
 
     #[test]
     fn without_fallback_a_failure_is_the_callers() {
         let mut standing = Standing::new(Optimizations { graceful_fallback: false, ..Optimizations::on() });
-        assert!(!standing.latch(Feature::BlitQueue, "it timed out".into()));
+        assert!(!standing.latch(Feature::BlitQueue, FallbackReason::Timeout, "it timed out".into()));
         assert!(standing.is_active(Feature::BlitQueue));
     }
 

@@ -35,9 +35,7 @@ impl Runtime {
     /// When it does not arrive, not even in the plain way.
     pub(crate) fn upload(&self, to: &Slice, data: &[u8]) -> Result<Option<Arrival>> {
         match self.upload_once(to, data) {
-            Err(error) if self.fall_back(Feature::BlitQueue, &error.to_string()) => {
-                Ok(self.upload_once(to, data)?)
-            }
+            Err(error) if self.fall_back(Feature::BlitQueue, &error) => Ok(self.upload_once(to, data)?),
             outcome => Ok(outcome?),
         }
     }
@@ -88,7 +86,7 @@ impl Runtime {
         match queue.download(from, Some(step.reached())) {
             Ok(download) => Some(download),
             Err(error) => {
-                self.fall_back(Feature::BlitQueue, &error.to_string());
+                self.fall_back(Feature::BlitQueue, &error);
                 None
             }
         }
@@ -106,7 +104,7 @@ impl Runtime {
             queue.wait_for_bytes(&mut download, timeout)
         };
         match take(ahead) {
-            Err(error) if self.fall_back(Feature::BlitQueue, &error.to_string()) => Ok(take(None)?),
+            Err(error) if self.fall_back(Feature::BlitQueue, &error) => Ok(take(None)?),
             outcome => Ok(outcome?),
         }
     }
@@ -116,7 +114,7 @@ impl Runtime {
 pub(crate) fn transfer_queue(device: &Arc<dyn Device>, standing: &mut Standing) -> Result<TransferQueue> {
     let config = standing.settings().blit_queue.config.clone();
     match open_queue(device, &config) {
-        Err(error) if standing.latch(Feature::BlitQueue, error.to_string()) => {
+        Err(error) if standing.latch(Feature::BlitQueue, (&error).into(), error.to_string()) => {
             open_queue(device, &TransferQueueConfig { staging_buffer_size_mb: 1, ..config })
         }
         outcome => outcome,

@@ -16,6 +16,8 @@ use bessemer_engine::{Engine, EngineError};
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
+use crate::ServerMeter;
+
 /// Changes that may wait for their turn.
 const WAITING: usize = 16;
 
@@ -35,6 +37,7 @@ struct Shared {
     configuration: watch::Sender<Arc<Configuration>>,
     phase: watch::Sender<Phase>,
     started: Instant,
+    meter: Arc<ServerMeter>,
 }
 
 /// How far a server is.
@@ -111,6 +114,7 @@ impl Control {
             configuration: watch::Sender::new(Arc::new(configuration)),
             phase: watch::Sender::new(Phase::Loading),
             started: Instant::now(),
+            meter: Arc::default(),
         });
         let (commands, receiver) = sync_channel(WAITING);
         let theirs = shared.clone();
@@ -128,6 +132,11 @@ impl Control {
     /// How far the server is.
     pub fn phase(&self) -> Phase {
         self.0.shared.phase.borrow().clone()
+    }
+
+    /// What the public server has answered, when its options share it.
+    pub fn meter(&self) -> &Arc<ServerMeter> {
+        &self.0.shared.meter
     }
 
     /// Seconds since the start.

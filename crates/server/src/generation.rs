@@ -19,6 +19,8 @@ use crate::app::App;
 use crate::openai::error::ApiError;
 use crate::openai::response::{Finish, TokenUsage};
 use crate::openai::settings::Settings;
+use crate::traces::{GenerationTrace, RequestTrace};
+use crate::{ErrorKind, ServerMeter};
 
 /// What a generation yields. After the last choice's end or a failure comes nothing.
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct Generation {
     open: usize,
     started: Instant,
     span: Span,
+    meter: Arc<ServerMeter>,
+    trace: Option<GenerationTrace>,
 }
 
 /// One choice's stream.
@@ -69,6 +73,7 @@ impl Generation {
         prompts: Vec<Vec<u32>>,
         settings: &Settings,
         max_tokens: Option<usize>,
+        trace: Option<Arc<RequestTrace>>,
     ) -> Result<Self, ApiError> {
         if app.is_draining() {
             return Err(ApiError::shutting_down());
@@ -81,6 +86,8 @@ impl Generation {
             open: 0,
             started: Instant::now(),
             span: Span::current(),
+            meter: app.options.meter.clone(),
+            trace: trace.map(|trace| GenerationTrace::new(trace, app.model.clone())),
         };
         let context = app.engine.info().context;
         for (number, prompt) in prompts.iter().enumerate() {
@@ -97,7 +104,12 @@ impl Generation {
                         stop_tokens: settings.stop_tokens.clone(),
                         ignore_end: settings.ignore_end,
                         ..TextRequest::default()
-                    })?;
+                    });
+                    // Refused as a whole: nobody has left.
+                    let stream = stream.inspect_err(|_| generation.open = 0)?;
+                    if let Some(trace) = &mut generation.trace {
+                        trace.submitted(index, stream.timeline().clone());
+                    }
                     generation.running.push(Choice { index, stream });
                 }
                 generation.open += 1;
@@ -109,6 +121,11 @@ impl Generation {
     /// What was used up to now; complete after the last end.
     pub fn usage(&self) -> TokenUsage {
         self.usage
+    }
+
+    /// Counts a failure that is told in a stream, where no answer's status tells of it.
+    pub fn count_failure(&self, error: &ApiError) {
+        self.meter.failed(error.kind());
     }
 
     fn output(&mut self, choice: usize, reply: TextReply) -> Output {
@@ -130,8 +147,16 @@ impl Generation {
     fn account(&mut self, output: &Output) {
         match output {
             Output::Piece { .. } => return,
-            Output::End { .. } => self.open = self.open.saturating_sub(1),
+            Output::End { choice, reason } => {
+                self.open = self.open.saturating_sub(1);
+                if let Some(trace) = &mut self.trace {
+                    trace.ended(*choice, reason.name());
+                }
+            }
             Output::Failed(error) => {
+                if let Some(trace) = &mut self.trace {
+                    trace.failed(error.kind());
+                }
                 self.open = 0;
                 self.running.clear();
                 self.ready.clear();
@@ -139,6 +164,7 @@ impl Generation {
             }
         }
         if self.open == 0 {
+            self.trace = None;
             let TokenUsage { prompt_tokens, completion_tokens, .. } = self.usage;
             let milliseconds = self.started.elapsed().as_millis();
             tracing::info!(parent: &self.span, prompt_tokens, completion_tokens, milliseconds, "generated");
@@ -170,6 +196,7 @@ impl Stream for Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         if self.open > 0 {
+            self.meter.failed(ErrorKind::Cancelled);
             let milliseconds = self.started.elapsed().as_millis();
             tracing::info!(parent: &self.span, choices = self.open, milliseconds, "cancelled: nobody reads any more");
         }

@@ -25,6 +25,7 @@ mod cors;
 mod echo;
 mod generation;
 mod id;
+mod meter;
 mod observe;
 /// Public for the fuzz targets; no part of the interface.
 #[doc(hidden)]
@@ -34,11 +35,14 @@ mod prompt;
 mod routes;
 mod server;
 mod sse;
+mod traces;
 
 /// Public for the fuzz targets; no part of the interface.
 #[doc(hidden)]
 pub use admin::rpc;
 pub use admin::{AdminOptions, bind_admin, serve_admin};
 pub use control::{Applied, Control, ControlError, Phase};
+pub use meter::{ErrorKind, ServerMeter};
 pub use options::{Cors, ServerOptions};
 pub use server::{ServerError, bind, serve, serve_on};
+pub use traces::{Traces, TracesError};

@@ -1,40 +1,64 @@
 //! One span and one line of log for each request, and the id that ties them to the client's.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use tracing::Instrument;
 
-use crate::id;
+use crate::app::App;
+use crate::{ErrorKind, Traces, id};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Characters of a client's own id at most.
 const MAX_ID: usize = 128;
 
-/// Gives the request an id and a span, and logs how it was answered.
+/// Gives the request an id and a span, logs how it was answered, and counts it.
 ///
 /// The path is logged as the route's pattern: what a client wrote into it is not ours to keep.
-pub async fn observe(request: Request, next: Next) -> Response {
-    watch(request, next, |status, milliseconds| tracing::info!(status, milliseconds, "answered")).await
+pub async fn observe(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = route(&request).to_owned();
+    let told = |status, milliseconds| tracing::info!(status, milliseconds, "answered");
+    // Supervisors ask for it every few seconds.
+    let traces = app.options.traces.as_ref().filter(|_| route != "/health");
+    let response = watch(request, next, traces, told).await;
+    app.options.meter.answered(&route, response.status());
+    if let Some(kind) = response.extensions().get::<ErrorKind>() {
+        app.options.meter.failed(*kind);
+    }
+    response
 }
 
 /// As [`observe`], at level debug: for routes that are asked every few seconds, and tell themselves what they change.
 pub async fn observe_quietly(request: Request, next: Next) -> Response {
-    watch(request, next, |status, milliseconds| tracing::debug!(status, milliseconds, "answered")).await
+    watch(request, next, None, |status, milliseconds| tracing::debug!(status, milliseconds, "answered")).await
 }
 
-async fn watch(request: Request, next: Next, tell: impl FnOnce(u16, u128)) -> Response {
+async fn watch(
+    mut request: Request,
+    next: Next,
+    traces: Option<&Traces>,
+    tell: impl FnOnce(u16, u128),
+) -> Response {
     let started = Instant::now();
     let id = given_id(request.headers()).unwrap_or_else(|| id::unique("req"));
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", %id, %method, route);
+    let route = route(&request).to_owned();
+    let trace = traces.map(|traces| traces.request(request.headers(), &id, &method, &route));
+    let trace_id = trace.as_ref().map(|trace| tracing::field::display(trace.id()));
+    let span = tracing::info_span!("request", request_id = %id, trace_id, %method, route);
+    if let Some(trace) = trace.clone() {
+        request.extensions_mut().insert(trace);
+    }
     let mut response = async {
         let response = next.run(request).await;
+        if let Some(trace) = trace {
+            trace.answered(response.status());
+        }
         tell(response.status().as_u16(), started.elapsed().as_millis());
         response
     }
@@ -50,6 +74,11 @@ async fn watch(request: Request, next: Next, tell: impl FnOnce(u16, u128)) -> Re
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// The pattern of the route that a request is for.
+fn route(request: &Request) -> &str {
+    request.extensions().get::<MatchedPath>().map_or("unknown", MatchedPath::as_str)
 }
 
 /// The client's id, if it is fit for a log.

@@ -1,7 +1,10 @@
 //! What an operator decides about a server.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
+
+use crate::{ServerMeter, Traces};
 
 /// Everything that is fixed when a server starts.
 #[derive(Clone, Debug)]
@@ -24,6 +27,10 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// After the signal to end: how long running requests may go on before they are broken off.
     pub drain_timeout: Duration,
+    /// Where it counts its answers; the operator is told of those in [`Control::meter`](crate::Control::meter).
+    pub meter: Arc<ServerMeter>,
+    /// Where the traces of requests go; absent: there are none.
+    pub traces: Option<Traces>,
 }
 
 /// Which web pages a browser lets use the server (cross-origin resource sharing).
@@ -50,6 +57,8 @@ impl Default for ServerOptions {
             body_timeout: Duration::from_secs(60),
             max_connections: 1024,
             drain_timeout: Duration::from_secs(30),
+            meter: Arc::default(),
+            traces: None,
         }
     }
 }

@@ -80,7 +80,10 @@ impl<C: Chunks> Writer<C> {
                     let chunk = self.chunks.end(choice, reason);
                     self.push(&chunk);
                 }
-                Some(Output::Failed(error)) => self.fail(&error),
+                Some(Output::Failed(error)) => {
+                    self.generation.count_failure(&error);
+                    self.fail(&error);
+                }
                 None => {
                     if let Some(chunk) = self.chunks.usage(self.generation.usage()) {
                         self.push(&chunk);

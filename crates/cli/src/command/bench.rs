@@ -44,7 +44,9 @@ plain multiplying reach on this device in the same run.
 
 With --by-optimization: the configurations take turns in every repetition, so that a machine whose speed drifts favours
 none. throughput_tok_s is decode_tok_s above. speedup is against the plain path, of medians. gpu_busy is the share of the
-time from the first of the device's submissions to the last in which it ran them, by its own clock.
+time from the first of the device's submissions to the last in which it ran them, by its own clock. allocation_us_per_step
+is the host's time for getting transient memory and giving it back, measured around each buffer; allocation_share is that
+by the time of a step, allocation_ratio by the plain path's.
 
 With --by-kernel: one prompt and --gen-tokens steps of decoding, every launch in a command buffer of its own, timed by
 the device's clock; the sum is longer than a step takes in one piece.";

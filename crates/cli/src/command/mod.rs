@@ -11,6 +11,7 @@ mod selftest;
 mod serve;
 mod soak;
 mod synth;
+mod top;
 
 pub use bench::Bench;
 pub use chat::Chat;
@@ -23,3 +24,4 @@ pub use selftest::Selftest;
 pub use serve::Serve;
 pub use soak::Soak;
 pub use synth::Synth;
+pub use top::Top;

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use bessemer_config::Settings;
 use bessemer_server::{Control, Cors, ServerOptions};
 use clap::Args;
 
@@ -43,8 +42,9 @@ impl Serve {
         for note in configuration.notes() {
             tracing::warn!("{note}");
         }
-        let options = server_options(configuration.settings());
         let engine_options = engine_options(configuration.settings())?;
+        let control = Control::new(configuration).context("the threads of the server cannot be started")?;
+        let options = server_options(&control);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -52,7 +52,6 @@ impl Serve {
         // The ports first: that one is taken should be known before a large model is loaded.
         let listener = runtime.block_on(bessemer_server::bind(&options))?;
         let address = listener.local_addr().context("the listening socket has no address")?;
-        let control = Control::new(configuration).context("the threads of the server cannot be started")?;
         let operator = runtime.block_on(Listener::start(&control))?;
         let reloads =
             runtime.block_on(async { operator::reload_at_hangup(control.clone(), self.arguments) })?;
@@ -83,9 +82,10 @@ impl Serve {
     }
 }
 
-/// What a configuration means for the server.
-fn server_options(settings: &Settings) -> ServerOptions {
-    let server = &settings.server;
+/// What a configuration means for the server, whose answers the operator is told of.
+fn server_options(control: &Control) -> ServerOptions {
+    let configuration = control.configuration();
+    let server = &configuration.settings().server;
     let cors = match server.cors.as_slice() {
         [] => Cors::Off,
         origins if origins.iter().any(|origin| origin == "*") => Cors::Any,
@@ -98,6 +98,7 @@ fn server_options(settings: &Settings) -> ServerOptions {
         model_name: server.model_name.clone(),
         cors,
         drain_timeout: Duration::from_secs(server.drain_timeout.into()),
+        meter: control.meter().clone(),
         ..ServerOptions::default()
     }
 }

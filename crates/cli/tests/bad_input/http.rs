@@ -19,7 +19,7 @@ pub struct Server {
     address: SocketAddr,
     /// Of the operator's listener.
     operator: SocketAddr,
-    _folder: Folder,
+    folder: Folder,
 }
 
 /// A request as it goes over the wire.
@@ -68,7 +68,7 @@ impl Server {
         let address = until("listening on http://");
         // Nobody reads on, and a full pipe would stop the server.
         std::thread::spawn(move || std::io::copy(&mut errors, &mut std::io::sink()));
-        Self { process, address, operator, _folder: folder }
+        Self { process, address, operator, folder }
     }
 
     /// Status and `error` of an answer.
@@ -80,6 +80,14 @@ impl Server {
     /// Status and body of an answer of the operator's listener.
     pub fn operate(&self, request: &Request<'_>) -> (u16, Value) {
         answer(self.operator, request)
+    }
+
+    /// Runs the program against the operator's listener; exit code and message, in which the listener has its usual port.
+    pub fn failure(&self, arguments: &[&str]) -> (u16, String) {
+        let address = self.operator.to_string();
+        let url = format!("http://{address}");
+        let (status, message) = program::failure(self.folder.root(), &[arguments, &["--url", &url]].concat());
+        (status, message.replace(&address, "127.0.0.1:9464"))
     }
 }
 

@@ -85,11 +85,16 @@ pub fn section() -> Section {
     send("a body of 100 MB".into(), &with("Content-Length", Some("100000000")));
     send("`POST /metrics`".into(), &Request::post("/metrics", b"{}"));
     send("`GET /api/v1/configs`".into(), &Request { method: "GET", ..Request::post("/api/v1/configs", b"") });
+    for line in ["top --once", "top --once --token guess", "top --once --token schlüssel"] {
+        let (status, answer) = server.failure(&line.split(' ').collect::<Vec<_>>());
+        rows.push(Row { input: format!("`bessemer {line}`"), status, answer });
+    }
     let after: (u16, Value) = server.operate(&look);
     assert_eq!(after, before, "something has changed");
     Section {
         title: "The operator's listener",
-        intro: "To the listener of `bessemer serve --admin-token …` (`docs/admin.md`); answers of `/rpc` begin with their code:",
+        intro: "To the listener of `bessemer serve --admin-token …` (`docs/admin.md`); answers of `/rpc` begin with their code, and of \
+                `bessemer top` the status is the exit code:",
         columns: ["input", "status", "message"],
         rows,
     }

@@ -9,4 +9,5 @@ mod run;
 mod selftest;
 mod serve;
 mod soak;
+mod top;
 mod wrong_usage;

@@ -109,6 +109,27 @@ fn bench_tells_figures_with_their_spread() {
 }
 
 #[test]
+fn bench_tells_what_each_optimisation_saves() {
+    let small = ["bench", "--by-optimization", "--threads=1", "-p8", "-n6", "-d2", "-r1"];
+    let report = bessemer(&[&small[..], &["--json"]].concat()).json();
+    let configurations = report["configurations"].as_array().unwrap();
+    let figure = |at: usize, name: &str| configurations[at][name].as_f64().unwrap();
+    let names: Vec<_> = configurations.iter().map(|one| one["configuration"].as_str().unwrap()).collect();
+    assert_eq!(names, ["baseline", "memory_pool", "blit_queue", "command_ring", "all_optimizations"]);
+    assert!(figure(0, "allocation_us_per_step") > 0.0);
+    for at in 0..names.len() {
+        let share = figure(at, "allocation_share");
+        assert!((0.0..1.0).contains(&share) && (at > 0 || share > 0.0), "{}: {share}", names[at]);
+        let ratio = figure(at, "allocation_us_per_step") / figure(0, "allocation_us_per_step");
+        assert!((figure(at, "allocation_ratio") - ratio).abs() < 1e-9, "{}", names[at]);
+    }
+    assert_eq!(figure(0, "allocation_ratio"), 1.0);
+    assert!(figure(4, "allocation_ratio") < 0.5, "recordings are kept, and so is their memory");
+    let text = bessemer(&small);
+    assert_eq!(text.output().matches("getting memory and giving it back: ").count(), 5, "{}", text.stdout);
+}
+
+#[test]
 fn info_knows_machine_and_model() {
     let machine = bessemer(&["info", "--json"]).json();
     assert!(machine["devices"][0]["memory_budget"].as_u64().unwrap() > 0);

@@ -90,6 +90,11 @@ impl Server {
         &self.operator
     }
 
+    /// Where clients are served.
+    pub fn public(&self) -> &str {
+        &self.address
+    }
+
     fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
         let mut response = String::new();
         self.send(method, path, headers, body).read_to_string(&mut response).unwrap();

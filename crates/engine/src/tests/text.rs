@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::gate::Gate;
 use crate::reply_stream::{Outlet, reply_channel};
+use crate::serving::ServingMeter;
 use crate::text_request::check_stops;
 use crate::{
     ChatPrompt, EngineError, FinishReason, Prompt, Reply, TextReply, TextRequest, TextStream, Token, Usage,
@@ -23,7 +24,8 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn stream(tokenizer: &Tokenizer, stops: &[&str]) -> (Outlet, TextStream) {
-    let (outlet, replies) = reply_channel(1000, Gate::new(1).enter().unwrap());
+    let (outlet, replies) =
+        reply_channel(1000, Gate::new(1).enter().unwrap(), ServingMeter::new(None).request(7));
     let stops = stops.iter().map(|stop| (*stop).to_owned()).collect();
     (outlet, TextStream::new(replies, Detokenizer::new(tokenizer.clone()), stops, 7))
 }

@@ -46,6 +46,7 @@ fn a_steady_step_costs_next_to_nothing(device: &Arc<dyn Device>, before: usize, 
     assert_eq!(added.to(|stats| stats.steps.steps), run);
     assert_eq!(added.to(|stats| stats.steps.resubmitted), run, "every step is a recording of before");
     assert_eq!(added.long.steps.encode_ns, added.start.steps.encode_ns);
+    assert_eq!(added.long.steps.allocation_ns, added.start.steps.allocation_ns);
     let submitted = added.to(|stats| stats.command_buffer_ring.total_submitted);
     assert!((run..=2 * run).contains(&submitted), "{submitted} submissions for {run} steps");
     // The last step of a request has none behind it, and may be over before it is waited for.
@@ -78,6 +79,7 @@ fn the_plain_path_allocates_waits_and_records() {
     assert_eq!(added.to(|stats| stats.steps.steps), steps);
     assert_eq!(added.long.steps.resubmitted, 0);
     assert!(added.long.steps.encode_ns > added.short.steps.encode_ns);
+    assert!(added.to(|stats| stats.steps.allocation_ns) > 0);
     assert!(added.to(|stats| stats.memory_pool.device_allocations) >= 5 * steps);
     let waits = added.to(|stats| stats.command_buffer_ring.wait_events);
     assert!(waits >= steps, "{waits} waits in {steps} steps");

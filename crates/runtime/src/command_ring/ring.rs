@@ -12,6 +12,7 @@ use super::slots::{InFlight, Slots, Want};
 use super::statistics::{CommandRingStatistics, Counters};
 use super::sync::{Condvar, Instant, Mutex, MutexGuard};
 use crate::SettingError;
+use crate::histogram::{DEVICE_TIMES, Histogram, HistogramSnapshot};
 
 /// With the ring off, how long a submission may take.
 const PLAIN_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -23,6 +24,7 @@ pub struct CommandRing {
     state: Mutex<State>,
     /// A slot that was given out was used or came back, or other settings hold.
     changed: Condvar,
+    waits: Histogram,
 }
 
 #[derive(Debug)]
@@ -58,7 +60,8 @@ impl CommandRing {
     ) -> Result<Self, SettingError> {
         config.validate()?;
         let state = State { config, enabled, slots: Slots::default(), counters: Counters::default() };
-        Ok(Self { device, state: Mutex::new(state), changed: Condvar::new() })
+        let waits = Histogram::new(&DEVICE_TIMES);
+        Ok(Self { device, state: Mutex::new(state), changed: Condvar::new(), waits })
     }
 
     /// Whether submissions return before the device is done with them.
@@ -121,6 +124,7 @@ impl CommandRing {
                 Want::Refused => {
                     if config.track_statistics {
                         counters.arrived(waited, left.is_zero());
+                        self.observe_wait(waited);
                     }
                     let what = "a slot of the command ring; the device seems to hang".into();
                     let waited = waited.unwrap_or_default().min(config.max_wait());
@@ -129,6 +133,7 @@ impl CommandRing {
                 Want::Go => {
                     if config.track_statistics {
                         counters.arrived(waited, full && left.is_zero());
+                        self.observe_wait(waited);
                         counters.acquired += 1;
                         counters.exhaustions += u64::from(full);
                     }
@@ -154,10 +159,12 @@ impl CommandRing {
         if !self.is_enabled() {
             let begin = Instant::now();
             let outcome = submission.wait(PLAIN_TIMEOUT);
+            let waited = Some(begin.elapsed());
             let late = matches!(outcome, Err(DeviceError::Timeout { .. }));
             let mut state = self.lock();
             if state.config.track_statistics {
-                state.counters.arrived(Some(begin.elapsed()), late);
+                state.counters.arrived(waited, late);
+                self.observe_wait(waited);
             }
             state.reap();
             drop(state);
@@ -192,6 +199,17 @@ impl CommandRing {
         state.reap();
         let State { config, slots, counters, .. } = &*state;
         counters.report(config.ring_size, slots.taken(), slots.in_flight())
+    }
+
+    /// The waits that [`CommandRingStatistics::wait_events`] counts, one by one, in seconds. It is never reset.
+    pub fn waits(&self) -> HistogramSnapshot {
+        self.waits.snapshot()
+    }
+
+    fn observe_wait(&self, waited: Option<Duration>) {
+        if let Some(time) = waited {
+            self.waits.observe_time(time);
+        }
     }
 
     /// Starts counting anew. What is in flight counts as acquired and submitted, held slots as acquired.

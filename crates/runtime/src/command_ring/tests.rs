@@ -41,6 +41,25 @@ fn held<'a>(commands: &'a CommandBuffer, go: &'a [(Event, u64)]) -> RingWork<'a>
 }
 
 #[test]
+fn each_wait_is_told_with_its_time() {
+    let (device, commands) = device();
+    let ring = ring(&device, small(100));
+    let go = [(device.create_event(0).unwrap(), 1)];
+    let both = [ring.submit(held(&commands, &go)).unwrap(), ring.submit(held(&commands, &go)).unwrap()];
+    assert_eq!(ring.waits().count, 0);
+    let third = ring.submit(work(&commands)).unwrap();
+    let waits = ring.waits();
+    assert_eq!((waits.count, ring.get_statistics().wait_events), (1, 1));
+    assert!(waits.sum >= 0.1 && waits.buckets.iter().all(|(_, count)| *count == 0), "{waits:?}");
+    go[0].0.signal(1);
+    for submission in both.into_iter().chain([third]) {
+        submission.wait(PATIENCE).unwrap();
+    }
+    ring.reset_statistics();
+    assert_eq!((ring.waits().count, ring.get_statistics().wait_events), (1, 0), "no series goes back");
+}
+
+#[test]
 fn submissions_are_in_flight_together() {
     let (device, commands) = device();
     let ring = ring(&device, small(0));

@@ -1,5 +1,6 @@
 //! The pool itself: the books under a lock, the device outside it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
@@ -13,6 +14,7 @@ use super::pool_buffer::PoolBuffer;
 use super::statistics::{LeakReport, MemoryPoolStatistics};
 use super::sync::Mutex;
 use crate::SettingError;
+use crate::histogram::{DEVICE_TIMES, Histogram, HistogramSnapshot};
 use crate::memory_budget::{MemoryBudget, Owner, Reservation};
 
 /// The smallest bucket in bytes, where the device's alignment does not ask for more.
@@ -38,6 +40,9 @@ pub(super) struct Inner {
     state: Mutex<State>,
     /// Held by the one thread that asks the device for a heap; taken before `state`, never inside it.
     growth: Mutex<()>,
+    acquire_times: Histogram,
+    /// Nanoseconds in which buffers were taken back.
+    return_ns: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -75,7 +80,11 @@ impl MemoryPool {
         let smallest = device.info().limits.alignment.max(SMALLEST).next_power_of_two();
         let ledger = Ledger::new(limits(&config, smallest), true);
         let state = Mutex::new(State { config, ledger, log: ExhaustionLog::default() });
-        Ok(Self { inner: Arc::new(Inner { device, budget, smallest, state, growth: Mutex::new(()) }) })
+        let growth = Mutex::new(());
+        let acquire_times = Histogram::new(&DEVICE_TIMES);
+        let return_ns = AtomicU64::new(0);
+        let inner = Inner { device, budget, smallest, state, growth, acquire_times, return_ns };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The size of the block that serves a request for `bytes`. A direct allocation has between `bytes` and this.
@@ -89,16 +98,19 @@ impl MemoryPool {
     /// # Errors
     /// When neither a heap nor the device has memory, or the budget allows no more.
     pub fn acquire(&self, label: &str, bytes: u64) -> Result<PoolBuffer> {
+        let begin = Instant::now();
         let lease = match self.inner.serve(label, self.bucket(bytes)) {
             Ok(lease) => lease,
             Err(why) => self.inner.direct(label, bytes, why)?,
         };
+        self.inner.acquire_times.observe_time(begin.elapsed());
         Ok(PoolBuffer::new(self.inner.clone(), lease))
     }
 
     /// Gives buffers back that the device may use until `done`. Nothing is waited for: the device is asked again when
     /// memory is needed, and by [`MemoryPool::poll`].
     pub fn release_after(&self, buffers: impl IntoIterator<Item = PoolBuffer>, done: impl Into<Completion>) {
+        let begin = Instant::now();
         let done = done.into();
         let mut leases = Vec::new();
         for mut buffer in buffers {
@@ -108,7 +120,7 @@ impl MemoryPool {
                 None => buffer.keep_until(done.clone()),
             }
         }
-        self.inner.give_back(leases, Some(done));
+        self.inner.give_back(leases, Some(done), begin);
     }
 
     /// Takes back what the device is done with; does not wait.
@@ -185,6 +197,18 @@ impl MemoryPool {
     pub fn statistics(&self) -> MemoryPoolStatistics {
         self.poll();
         self.inner.with(|state| state.ledger.statistics())
+    }
+
+    /// How long [`MemoryPool::acquire`] took each time that it gave a buffer, from a heap or not, in seconds. It is never
+    /// reset.
+    pub fn acquire_times(&self) -> HistogramSnapshot {
+        self.inner.acquire_times.snapshot()
+    }
+
+    /// Nanoseconds in which the host got buffers and gave them back: books, device allocations and their freeing, from the
+    /// calls to their returns. It is never reset.
+    pub fn allocation_ns(&self) -> u64 {
+        self.inner.acquire_times.sum() + self.inner.return_ns.load(Ordering::Relaxed)
     }
 
     /// Starts counting anew. Buffers that are out count as acquired.
@@ -361,8 +385,8 @@ impl Inner {
         })
     }
 
-    /// Takes leases back: now, or once the device is done with them.
-    pub(super) fn give_back(&self, leases: Vec<Lease<Memory>>, done: Option<Completion>) {
+    /// Takes leases back: now, or once the device is done with them. The work for that began at `begin`.
+    pub(super) fn give_back(&self, leases: Vec<Lease<Memory>>, done: Option<Completion>, begin: Instant) {
         match done.filter(|done| !done.is_done()) {
             None => self.with(|state| leases.into_iter().for_each(|lease| state.ledger.give_back(lease))),
             Some(_) if leases.is_empty() => {}
@@ -371,6 +395,8 @@ impl Inner {
                 self.with(|state| state.ledger.defer(leases, done));
             }
         }
+        let took = u64::try_from(begin.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.return_ns.fetch_add(took, Ordering::Relaxed);
     }
 
     fn poll(&self) {

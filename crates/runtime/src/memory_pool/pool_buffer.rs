@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bessemer_hal::Buffer;
 
@@ -55,7 +56,7 @@ impl Deref for PoolBuffer {
 impl Drop for PoolBuffer {
     fn drop(&mut self) {
         if let Some(lease) = self.lease.take() {
-            self.inner.give_back(vec![lease], self.until.take());
+            self.inner.give_back(vec![lease], self.until.take(), Instant::now());
         }
     }
 }

@@ -51,6 +51,31 @@ fn a_buffer_comes_back_and_goes_out_again() {
 }
 
 #[test]
+fn every_buffer_that_is_handed_out_has_its_time() {
+    let device = FaultDevice::new(noop(1024).0);
+    let pool = MemoryPool::new(device.clone(), small(), None).unwrap();
+    for enabled in [true, false] {
+        pool.set_enabled(enabled);
+        drop((pool.acquire("one", 1000).unwrap(), pool.acquire("two", 1000).unwrap()));
+    }
+    let times = pool.acquire_times();
+    assert_eq!((times.count, pool.statistics().total_acquired), (4, 4));
+    assert!(times.sum > 0.0);
+    let spent = pool.allocation_ns();
+    assert!(spent as f64 / 1e9 > times.sum, "giving back takes time, too");
+    pool.release_after(
+        [pool.acquire("later", 10).unwrap()],
+        Vec::<bessemer_hal::Submission>::new().as_slice(),
+    );
+    assert!(pool.allocation_ns() > spent);
+    device.next(Fault::BufferMemory);
+    pool.acquire("three", 1000).unwrap_err();
+    assert_eq!(pool.acquire_times().count, 5, "what was not handed out took no time to hand out");
+    pool.reset_statistics();
+    assert_eq!(pool.acquire_times().count, 5);
+}
+
+#[test]
 fn a_steady_step_creates_nothing() {
     let (device, pool) = noop(1024);
     let step = || -> Vec<u64> {

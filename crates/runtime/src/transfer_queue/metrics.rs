@@ -7,6 +7,7 @@ use bessemer_hal::Timing;
 
 use super::overlap::Overlap;
 use super::ticket::Direction;
+use crate::histogram::{DEVICE_TIMES, Histogram};
 use serde::Serialize;
 
 /// What happened since the queue was made. Averages are 0 where there is nothing to average.
@@ -71,10 +72,19 @@ pub(super) enum Path {
     Plain,
 }
 
-/// Sums behind [`TransferMetrics`].
-#[derive(Debug, Default)]
+/// Sums behind [`TransferMetrics`], and the times one by one.
+#[derive(Debug)]
 pub(super) struct Meter {
     sums: Mutex<Sums>,
+    pub(super) uploads: Histogram,
+    pub(super) downloads: Histogram,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        let [uploads, downloads] = [(); 2].map(|()| Histogram::new(&DEVICE_TIMES));
+        Self { sums: Mutex::default(), uploads, downloads }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -98,6 +108,12 @@ impl Meter {
 
     /// An operation has arrived. `nanos` is `None` where times are not tracked.
     pub(super) fn arrived(&self, direction: Direction, path: Path, bytes: u64, nanos: Option<u64>) {
+        if let Some(nanos) = nanos {
+            match direction {
+                Direction::Up => self.uploads.observe(nanos),
+                Direction::Down => self.downloads.observe(nanos),
+            }
+        }
         let mut sums = self.lock();
         let (counts, nanos) = (&mut sums.counts, nanos.unwrap_or(0));
         match direction {
@@ -200,5 +216,8 @@ mod tests {
             ..TransferMetrics::default()
         };
         assert_eq!(meter.metrics(5), expected);
+        let (up, down) = (meter.uploads.snapshot(), meter.downloads.snapshot());
+        assert_eq!((up.count, down.count), (3, 2), "one whose time is not tracked is in no bucket");
+        assert!((up.sum - 0.004).abs() < 1e-12 && (down.sum - 0.008).abs() < 1e-12);
     }
 }

@@ -51,6 +51,7 @@ use staging::Staging;
 use ticket::Operation;
 
 use crate::SettingError;
+use crate::histogram::HistogramSnapshot;
 
 /// Uploads and downloads of a device. Shared between threads by reference.
 #[derive(Debug)]
@@ -352,6 +353,17 @@ impl TransferQueue {
     pub fn get_metrics(&self) -> TransferMetrics {
         self.settle_ended();
         self.meter.metrics(self.slots.taken() as u64)
+    }
+
+    /// How long each upload was being copied, as [`TransferMetrics::avg_upload_ms`] has it, in seconds; empty where times
+    /// are not tracked.
+    pub fn upload_times(&self) -> HistogramSnapshot {
+        self.meter.uploads.snapshot()
+    }
+
+    /// The same of downloads.
+    pub fn download_times(&self) -> HistogramSnapshot {
+        self.meter.downloads.snapshot()
     }
 
     fn timeout(&self) -> Duration {

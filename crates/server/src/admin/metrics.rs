@@ -1,15 +1,18 @@
 //! `/metrics`: what is counted, for Prometheus.
 
+mod serving;
+
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use bessemer_engine::{EngineStats, OptimizationStats};
+use bessemer_engine::{EngineStats, OptimizationStats, OptimizationTimes};
 
 use super::Admin;
 use super::runtime::Snapshot;
 use super::text_format::{CONTENT_TYPE, Number, Page};
+use crate::ServerMeter;
 
 /// `GET /metrics`.
 pub async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
@@ -27,8 +30,17 @@ fn page(snapshot: &Snapshot) -> String {
         let is = u8::from(status == snapshot.status);
         page.sample("bessemer_status", &[("status", status)], is);
     }
+    answers(&mut page, &snapshot.meter);
     if let Some(stats) = &snapshot.engine {
         requests(&mut page, stats);
+        if let Some((model, serving)) = &snapshot.serving {
+            serving::serving(&mut page, model, stats, serving);
+        }
+    }
+    if let Some(stats) = &snapshot.optimizations {
+        let (name, seconds) = ("bessemer_allocation_seconds_total", stats.steps.allocation_ns as f64 / 1e9);
+        page.family(name, "counter", "Host time in which transient memory was got and given back.");
+        page.sample(name, &[], Number(seconds));
     }
     if let Some(stats) = snapshot.optimizations.as_ref().filter(|_| snapshot.expose_metrics) {
         optimizations(&mut page, stats, snapshot.engine.as_ref());
@@ -36,7 +48,30 @@ fn page(snapshot: &Snapshot) -> String {
         blit_queue(&mut page, stats);
         command_ring(&mut page, stats);
     }
+    if let Some(times) = snapshot.optimization_times.as_ref().filter(|_| snapshot.expose_metrics) {
+        optimization_times(&mut page, times);
+    }
+    if let Some((_, serving)) = snapshot.serving.as_ref().filter(|_| snapshot.expose_metrics) {
+        serving::first_tokens(&mut page, serving);
+    }
     page.into_text()
+}
+
+fn answers(page: &mut Page, meter: &ServerMeter) {
+    let name = "bessemer_http_requests_total";
+    page.family(
+        name,
+        "counter",
+        "Requests that the public server has answered, by route and class of status.",
+    );
+    for (route, status, count) in meter.answers() {
+        page.sample(name, &[("route", &route), ("status", status)], count);
+    }
+    let name = "bessemer_errors_total";
+    page.family(name, "counter", "Requests that were not answered as they were asked, by why.");
+    for (kind, count) in meter.errors() {
+        page.sample(name, &[("kind", kind.name())], count);
+    }
 }
 
 fn requests(page: &mut Page, stats: &EngineStats) {
@@ -71,6 +106,11 @@ fn requests(page: &mut Page, stats: &EngineStats) {
     page.sample("bessemer_step_seconds_total", &[], Number(stats.step_nanos as f64 / 1e9));
     page.gauge("bessemer_kv_blocks", "Blocks of the KV cache.", stats.kv_blocks_total as f64);
     page.gauge("bessemer_kv_blocks_used", "Blocks that running sequences hold.", stats.kv_blocks_used as f64);
+    page.gauge(
+        "bessemer_kv_usage_ratio",
+        "Share of the blocks that running sequences hold, 0 to 1.",
+        stats.kv_blocks_used as f64 / stats.kv_blocks_total.max(1) as f64,
+    );
 }
 
 fn optimizations(page: &mut Page, stats: &OptimizationStats, engine: Option<&EngineStats>) {
@@ -92,9 +132,13 @@ fn optimizations(page: &mut Page, stats: &OptimizationStats, engine: Option<&Eng
             page.sample(name, &[("feature", feature.feature.name())], u8::from(value));
         }
     }
-    page.family("metal_fallbacks_total", "counter", "Times a feature was latched off because it failed.");
+    let name = "metal_fallbacks_total";
+    page.family(name, "counter", "Times a feature was latched off because it failed, by why.");
     for feature in &stats.features {
-        page.sample("metal_fallbacks_total", &[("feature", feature.feature.name())], feature.fallbacks);
+        for (reason, count) in &feature.fallback_reasons {
+            let labels = [("feature", feature.feature.name()), ("reason", reason.name())];
+            page.sample(name, &labels, count);
+        }
     }
     page.family("metal_memory_bytes", "gauge", "Device memory, by who holds it.");
     let memory = &stats.memory;
@@ -132,6 +176,7 @@ fn memory_pool(page: &mut Page, stats: &OptimizationStats) {
         "Pieces of device memory that were asked for and got.",
         pool.device_allocations,
     );
+    page.counter("metal_pool_placed_total", "Buffers that were created in heaps.", pool.placed_buffers);
     page.gauge("metal_pool_available", "Heap slots without a buffer in use.", pool.available as f64);
     page.gauge("metal_pool_heaps", "Heaps reserved.", pool.total_heaps as f64);
     page.gauge("metal_pool_in_use", "Buffers that are out; acquired less released.", pool.live as f64);
@@ -166,6 +211,11 @@ fn command_ring(page: &mut Page, stats: &OptimizationStats) {
     let ring = &stats.command_buffer_ring;
     page.counter("command_ring_acquired_total", "Slots taken.", ring.total_acquired);
     page.counter("command_ring_submitted_total", "Command buffers submitted.", ring.total_submitted);
+    page.counter(
+        "command_ring_reused_total",
+        "Submissions whose commands had been submitted before.",
+        stats.steps.resubmitted,
+    );
     page.counter("command_ring_completed_total", "Submissions that were seen to end.", ring.total_completed);
     page.counter("command_ring_failed_total", "Submissions that failed.", ring.total_failed);
     page.counter("command_ring_waits_total", "Times that the host waited for a slot.", ring.wait_events);
@@ -188,4 +238,23 @@ fn command_ring(page: &mut Page, stats: &OptimizationStats) {
         "Share of the time in which the device was at work, by its own clock, 0 to 1.",
         ring.gpu_utilization(),
     );
+}
+
+fn optimization_times(page: &mut Page, times: &OptimizationTimes) {
+    for (name, help, values) in [
+        (
+            "metal_pool_acquire_duration_seconds",
+            "Host time to get a buffer, from a heap or from the device.",
+            &times.pool_acquire,
+        ),
+        ("blit_upload_duration_seconds", "Time in which an upload was being copied.", &times.upload),
+        ("blit_download_duration_seconds", "Time in which a download was being copied.", &times.download),
+        (
+            "command_ring_wait_seconds",
+            "Waits of the host: for a slot, or with the ring off for a submission.",
+            &times.ring_wait,
+        ),
+    ] {
+        page.histogram(name, help, &[], values);
+    }
 }

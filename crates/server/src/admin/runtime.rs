@@ -1,8 +1,13 @@
 //! What the routes tell of the running server, each in its own form.
 
-use bessemer_engine::{Engine, EngineStats, OptimizationStats, Optimizations};
+use std::sync::Arc;
+
+use bessemer_engine::{
+    Engine, EngineStats, OptimizationStats, OptimizationTimes, Optimizations, ServingStatistics,
+};
 use serde_json::{Value, json};
 
+use crate::ServerMeter;
 use crate::control::{Control, Phase};
 
 /// Everything that is counted, at one moment.
@@ -14,10 +19,16 @@ pub struct Snapshot {
     pub uptime_seconds: f64,
     /// Whether the optimisations are to be told of in metrics.
     pub expose_metrics: bool,
+    /// What the public server has answered.
+    pub meter: Arc<ServerMeter>,
     /// Absent while loading.
     pub engine: Option<EngineStats>,
     /// Absent while loading.
     pub optimizations: Option<OptimizationStats>,
+    /// Absent while loading.
+    pub optimization_times: Option<OptimizationTimes>,
+    /// The name that the model is shown by, and what its requests went through; absent while loading.
+    pub serving: Option<(String, ServingStatistics)>,
     /// The settings that the engine says are in force; absent while loading.
     in_force: Option<Optimizations>,
 }
@@ -31,8 +42,11 @@ impl Snapshot {
             status: status(&phase),
             uptime_seconds: control.uptime_seconds(),
             expose_metrics: control.configuration().settings().expose_metrics,
+            meter: control.meter().clone(),
             engine: engine.map(Engine::stats),
             optimizations: engine.and_then(Engine::optimization_stats),
+            optimization_times: engine.and_then(Engine::optimization_times),
+            serving: engine.map(|engine| (model_name(control, engine), engine.serving())),
             in_force: engine.and_then(Engine::optimizations),
         }
     }
@@ -48,6 +62,12 @@ impl Snapshot {
         }
         document
     }
+}
+
+/// The name that the model is shown by.
+fn model_name(control: &Control, engine: &Engine) -> String {
+    let configuration = control.configuration();
+    configuration.settings().server.model_name.as_ref().unwrap_or(&engine.info().model).clone()
 }
 
 /// How far the server is, or that its device is lost.

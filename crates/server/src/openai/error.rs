@@ -7,14 +7,17 @@
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use bessemer_engine::EngineError;
+use bessemer_engine::{DeviceError, EngineError};
 use bessemer_text::{TemplateError, TokenizerError};
 use serde::Serialize;
+
+use crate::ErrorKind;
 
 /// What a request is answered with when it cannot be served.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     status: StatusCode,
+    kind: ErrorKind,
     body: ErrorBody,
     retry_after_seconds: Option<u32>,
 }
@@ -41,7 +44,7 @@ const SERVER: &str = "server_error";
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: String) -> Self {
         let body = ErrorBody { message, kind, param: None, code };
-        Self { status, body, retry_after_seconds: None }
+        Self { status, kind: ErrorKind::of(status), body, retry_after_seconds: None }
     }
 
     /// 400: a field has a value it must not have.
@@ -199,6 +202,15 @@ impl ApiError {
         self
     }
 
+    /// As what it is counted.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    fn counted_as(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         self.status
@@ -231,7 +243,11 @@ impl From<EngineError> for ApiError {
             }
             EngineError::Busy { .. } => Self::busy(message),
             EngineError::ShuttingDown => Self::shutting_down(),
-            EngineError::DeviceLost { .. } => Self::device_lost(message),
+            EngineError::DeviceLost { .. } => Self::device_lost(message).counted_as(ErrorKind::Device),
+            EngineError::Device(DeviceError::Timeout { .. }) => {
+                Self::internal(message).counted_as(ErrorKind::Timeout)
+            }
+            EngineError::Device(_) => Self::internal(message).counted_as(ErrorKind::Device),
             _ => Self::internal(message),
         }
     }
@@ -266,6 +282,7 @@ impl From<TokenizerError> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.document())).into_response();
+        response.extensions_mut().insert(self.kind);
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

@@ -166,4 +166,12 @@ impl Finish {
             FinishReason::Cancelled => None,
         }
     }
+
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+        }
+    }
 }

@@ -18,6 +18,7 @@ use crate::openai::response::{
     ChatChoice, ChatDelta, ChatMessage, ChatPiece, Chunk, Document, Finish, Head, TokenUsage,
 };
 use crate::openai::settings::{Delivery, StreamUsage};
+use crate::traces::Traced;
 use crate::{prompt, sse};
 
 const ASSISTANT: &str = "assistant";
@@ -25,6 +26,7 @@ const ASSISTANT: &str = "assistant";
 /// Answers a dialogue.
 pub async fn chat_completions(
     State(app): State<Arc<App>>,
+    Traced(trace): Traced,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = ChatRequest::new(body, app.engine.generation_defaults())?;
@@ -34,7 +36,7 @@ pub async fn chat_completions(
     let generation = off_thread(app.clone(), move |app| {
         let tokens = prompt::dialogue_tokens(&app.engine, &dialogue, SpecialTokens::Skip)?;
         prompt::check_length(&app.engine, "messages", &tokens, 1)?;
-        Generation::submit(app, vec![tokens], &settings, max_tokens)
+        Generation::submit(app, vec![tokens], &settings, max_tokens, trace)
     })
     .await?;
     let wants_logprobs = logprobs.is_some();

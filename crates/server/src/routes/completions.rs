@@ -16,17 +16,19 @@ use crate::openai::error::ApiError;
 use crate::openai::logprobs::CompletionLogprobs;
 use crate::openai::response::{Chunk, CompletionChoice, Document, Finish, Head, TokenUsage};
 use crate::openai::settings::{Delivery, StreamUsage};
+use crate::traces::{RequestTrace, Traced};
 use crate::{prompt, sse};
 
 /// Continues prompts.
 pub async fn completions(
     State(app): State<Arc<App>>,
+    Traced(trace): Traced,
     JsonBody(body): JsonBody,
 ) -> Result<Response, ApiError> {
     let request = CompletionRequest::new(body, app.engine.generation_defaults())?;
     app.check_model(request.model.as_deref())?;
     let delivery = request.settings.delivery;
-    let (generation, choices) = off_thread(app.clone(), move |app| start(app, &request)).await?;
+    let (generation, choices) = off_thread(app.clone(), move |app| start(app, &request, trace)).await?;
     let head = Head::new(&app, "text_completion", "cmpl");
     match delivery {
         Delivery::Whole => {
@@ -42,7 +44,11 @@ pub async fn completions(
 }
 
 /// Tokenizes and submits all prompts; may block.
-fn start(app: &App, request: &CompletionRequest) -> Result<(Generation, Vec<OpenChoice>), ApiError> {
+fn start(
+    app: &App,
+    request: &CompletionRequest,
+    trace: Option<Arc<RequestTrace>>,
+) -> Result<(Generation, Vec<OpenChoice>), ApiError> {
     let prompts = request
         .prompts
         .iter()
@@ -63,7 +69,7 @@ fn start(app: &App, request: &CompletionRequest) -> Result<(Generation, Vec<Open
         offset: request.logprobs.map(|_| 0),
     };
     let choices = (0..prompts.len() * n).map(open).collect();
-    let generation = Generation::submit(app, prompts, &request.settings, Some(request.max_tokens))?;
+    let generation = Generation::submit(app, prompts, &request.settings, Some(request.max_tokens), trace)?;
     Ok((generation, choices))
 }
 

@@ -10,7 +10,7 @@ mod tokenize;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 
 use crate::app::App;
@@ -31,6 +31,6 @@ pub fn router(app: Arc<App>) -> Router {
     open.merge(keyed)
         .method_not_allowed_fallback(fallback::method_not_allowed)
         .layer(from_fn_with_state(app.clone(), cors::allow_origins))
-        .layer(from_fn(observe::observe))
+        .layer(from_fn_with_state(app.clone(), observe::observe))
         .with_state(app)
 }

@@ -6,4 +6,5 @@ mod completions;
 mod life;
 mod protocol;
 mod stream;
+mod traces;
 mod wrong_requests;

@@ -32,6 +32,12 @@ pub struct Configuration {
     ttft_ratio: f64,
     /// Of decode: the device's own clock.
     gpu_busy: f64,
+    /// Of decode: host time to get transient memory and to give it back.
+    allocation_us_per_step: f64,
+    /// That as a share of the time of steps.
+    allocation_share: f64,
+    /// That against the plain path; 1 where the plain path takes none.
+    allocation_ratio: f64,
     /// Of decode, a step.
     per_step: PerStep,
     total_tokens: usize,
@@ -74,6 +80,8 @@ struct Counted {
     submissions: u64,
     waits: u64,
     encode_ns: u64,
+    allocation_ns: u64,
+    step_ns: u64,
     busy_ns: u64,
     span_ns: u64,
     up: u64,
@@ -88,14 +96,19 @@ impl Counted {
         self.submissions += ring.total_submitted - ring_before.total_submitted;
         self.waits += after.steps.host_waits - before.steps.host_waits;
         self.encode_ns += after.steps.encode_ns - before.steps.encode_ns;
+        self.allocation_ns += after.steps.allocation_ns - before.steps.allocation_ns;
         self.busy_ns += ring.busy_ns - ring_before.busy_ns;
         self.span_ns += ring.span_ns - ring_before.span_ns;
         self.up += after.blit_queue.bytes_up - before.blit_queue.bytes_up;
         self.down += after.blit_queue.bytes_down - before.blit_queue.bytes_down;
     }
 
+    fn allocation_us(&self) -> f64 {
+        ratio(self.allocation_ns, self.steps) / 1e3
+    }
+
     fn per_step(&self) -> PerStep {
-        let each = |total: u64| if self.steps == 0 { 0.0 } else { total as f64 / self.steps as f64 };
+        let each = |total: u64| ratio(total, self.steps);
         PerStep {
             steps: self.steps,
             device_allocations: each(self.allocations),
@@ -107,6 +120,11 @@ impl Counted {
             bytes_down: each(self.down),
         }
     }
+}
+
+/// 0 where there is nothing to share among.
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 /// Runs all configurations in turn, as often as the settings say.
@@ -130,7 +148,7 @@ pub fn run(engine: &Engine, settings: &Settings) -> anyhow::Result<Vec<Configura
             decode.run(engine, seed)?;
             prefill.run(engine, seed)?;
             let first = prefill.run(engine, seed)?;
-            let before = stats()?;
+            let (before, begun) = (stats()?, engine.stats().step_nanos);
             let rest = decode.run(engine, seed)?;
             let after = stats()?;
             if run >= settings.warm_up {
@@ -138,6 +156,7 @@ pub fn run(engine: &Engine, settings: &Settings) -> anyhow::Result<Vec<Configura
                 samples.prefill.push(first.prefill_rate());
                 samples.decode.push(rest.decode_rate()?);
                 samples.counted.add(&before, &after);
+                samples.counted.step_ns += engine.stats().step_nanos - begun;
             }
             bar.inc(1);
         }
@@ -148,8 +167,10 @@ pub fn run(engine: &Engine, settings: &Settings) -> anyhow::Result<Vec<Configura
     for ((configuration, _), samples) in CONFIGURATIONS.into_iter().zip(all) {
         let total_tokens = settings.repeat * settings.batch * settings.gen_tokens;
         let (throughput, ttft) = (Spread::of(samples.decode)?, Spread::of(samples.ttft)?);
-        let (plain_rate, plain_ttft) = *plain.get_or_insert((throughput.median, ttft.median));
-        let Counted { busy_ns, span_ns, .. } = samples.counted;
+        let allocation_us = samples.counted.allocation_us();
+        let (plain_rate, plain_ttft, plain_allocation) =
+            *plain.get_or_insert((throughput.median, ttft.median, allocation_us));
+        let Counted { busy_ns, span_ns, allocation_ns, step_ns, .. } = samples.counted;
         reports.push(Configuration {
             configuration,
             speedup: throughput.median / plain_rate,
@@ -157,7 +178,10 @@ pub fn run(engine: &Engine, settings: &Settings) -> anyhow::Result<Vec<Configura
             throughput_tok_s: throughput,
             prefill_tok_s: Spread::of(samples.prefill)?,
             ttft_ms: ttft,
-            gpu_busy: if span_ns == 0 { 0.0 } else { busy_ns as f64 / span_ns as f64 },
+            gpu_busy: ratio(busy_ns, span_ns),
+            allocation_us_per_step: allocation_us,
+            allocation_share: ratio(allocation_ns, step_ns),
+            allocation_ratio: if plain_allocation > 0.0 { allocation_us / plain_allocation } else { 1.0 },
             per_step: samples.counted.per_step(),
             total_tokens,
         });
@@ -195,6 +219,14 @@ impl Report {
                  {submissions:.1} submissions, {host_waits:.2} waits with nothing behind, {encode_us:.0} µs recording",
                 "",
                 one.gpu_busy * 100.0
+            )?;
+            writeln!(
+                text,
+                "  {:<18} getting memory and giving it back: {:.1} µs a step, {:.2} % of it  × {:.3}",
+                "",
+                one.allocation_us_per_step,
+                one.allocation_share * 100.0,
+                one.allocation_ratio
             )?;
         }
         Ok(text)
