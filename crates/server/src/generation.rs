@@ -49,6 +49,8 @@ pub struct Generation {
     /// Ends of choices that never ran, since no token was asked of them.
     ready: VecDeque<Output>,
     usage: TokenUsage,
+    /// Choices of each prompt.
+    n: usize,
     open: usize,
     started: Instant,
     span: Span,
@@ -78,6 +80,7 @@ impl Generation {
             running: SelectAll::new(),
             ready: VecDeque::new(),
             usage,
+            n: settings.n,
             open: 0,
             started: Instant::now(),
             span: Span::current(),
@@ -96,6 +99,7 @@ impl Generation {
                         stop: settings.stop.clone(),
                         stop_tokens: settings.stop_tokens.clone(),
                         ignore_end: settings.ignore_end,
+                        cache_salt: settings.cache_salt.clone(),
                         ..TextRequest::default()
                     })?;
                     generation.running.push(Choice { index, stream });
@@ -117,6 +121,9 @@ impl Generation {
             TextReply::Finished { reason, usage, .. } => match Finish::of(reason) {
                 Some(reason) => {
                     self.usage.add_output(usage.completion_tokens);
+                    if choice.is_multiple_of(self.n) {
+                        self.usage.prompt_tokens_details.cached_tokens += usage.cached_tokens;
+                    }
                     Output::End { choice, reason }
                 }
                 // Nobody but the engine's own end cancels a request that still has a reader.
@@ -139,9 +146,10 @@ impl Generation {
             }
         }
         if self.open == 0 {
-            let TokenUsage { prompt_tokens, completion_tokens, .. } = self.usage;
-            let milliseconds = self.started.elapsed().as_millis();
-            tracing::info!(parent: &self.span, prompt_tokens, completion_tokens, milliseconds, "generated");
+            let TokenUsage { prompt_tokens, completion_tokens, prompt_tokens_details, .. } = self.usage;
+            let (cached, milliseconds) =
+                (prompt_tokens_details.cached_tokens, self.started.elapsed().as_millis());
+            tracing::info!(parent: &self.span, prompt_tokens, cached, completion_tokens, milliseconds, "generated");
         }
     }
 }

@@ -158,8 +158,14 @@ pub fn golden(begins: &[&str]) -> Vec<PathBuf> {
 pub fn engine(device: &Arc<dyn Device>, model: &str, optimizations: Optimizations) -> Engine {
     // On a GPU more rows take other kernels, whose last bits differ: which rows share a step depends on time.
     let max_batch_tokens = if device.info().limits.gpu.is_some() { 16 } else { 48 };
-    let options =
-        EngineOptions { model: model.into(), optimizations, max_batch_tokens, ..EngineOptions::default() };
+    let options = EngineOptions {
+        model: model.into(),
+        optimizations,
+        max_batch_tokens,
+        // What one setting has computed is not to serve another.
+        prefix_cache: false,
+        ..EngineOptions::default()
+    };
     Engine::load_on(device.clone(), options).unwrap()
 }
 

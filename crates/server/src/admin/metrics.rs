@@ -71,6 +71,21 @@ fn requests(page: &mut Page, stats: &EngineStats) {
     page.sample("bessemer_step_seconds_total", &[], Number(stats.step_nanos as f64 / 1e9));
     page.gauge("bessemer_kv_blocks", "Blocks of the KV cache.", stats.kv_blocks_total as f64);
     page.gauge("bessemer_kv_blocks_used", "Blocks that running sequences hold.", stats.kv_blocks_used as f64);
+    page.gauge(
+        "bessemer_prefix_cache_blocks",
+        "Blocks that are kept for later requests.",
+        stats.kv_blocks_cached as f64,
+    );
+    page.counter(
+        "bessemer_prefix_cache_queries_total",
+        "Tokens of prompts that were looked up in the prefix cache.",
+        stats.prefix_cache_queries,
+    );
+    page.counter(
+        "bessemer_prefix_cache_hits_total",
+        "Tokens of prompts that were there.",
+        stats.prefix_cache_hits,
+    );
 }
 
 fn optimizations(page: &mut Page, stats: &OptimizationStats, engine: Option<&EngineStats>) {
