@@ -41,7 +41,7 @@ pub(crate) struct Sequence {
     pub(crate) settled: usize,
     pub(crate) blocks: Vec<u32>,
     pub(crate) sharing: Sharing,
-    /// Whether it has run, be it that it was preempted.
+    /// Whether it has held blocks: if it waits, it was preempted.
     pub(crate) admitted: bool,
 }
 

@@ -12,7 +12,7 @@ use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use bessemer_hal::vulkan::{AdapterKind, VulkanDevice, VulkanOptions, adapters};
 use bessemer_hal::{
     Buffer, BufferDesc, Code, CommandBuffer, Device, DeviceInfo, Dispatch, Encoder, Event, Heap, HeapDesc,
-    Pipeline, PipelineDesc, QueueKind, Result, Slice, Submission, Submit,
+    Pipeline, PipelineDesc, Place, QueueKind, Result, Slice, Submission, Submit,
 };
 
 /// Every setting of the master switch and the three features.
@@ -88,7 +88,7 @@ impl Device for Odd {
     }
     fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<Buffer> {
         // Weights are in heaps as well; those of the pool are for the data of steps.
-        let bad = self.bad_heaps && desc.place.is_some() && desc.label == "step_data";
+        let bad = self.bad_heaps && matches!(desc.place, Place::Heap(..)) && desc.label == "step_data";
         self.inner.create_buffer(&BufferDesc { label: if bad { BAD } else { desc.label }, ..*desc })
     }
     fn create_pipeline(&self, desc: &PipelineDesc) -> Result<Pipeline> {
