@@ -21,6 +21,7 @@ pub fn engine(arguments: &EngineArguments) -> Given {
         kv_memory,
         max_sequences,
         max_batch_tokens,
+        prefix_cache,
         optimizations,
     } = &arguments.settings;
     let mut given = Given::new();
@@ -38,6 +39,7 @@ pub fn engine(arguments: &EngineArguments) -> Given {
     value(&mut given, "kv_memory", kv_memory.as_ref());
     value(&mut given, "max_sequences", max_sequences.as_ref());
     value(&mut given, "max_batch_tokens", max_batch_tokens.as_ref());
+    switch(&mut given, "prefix_cache.enabled", *prefix_cache);
     let master = optimizations.metal_opts.map(|switch| match switch {
         MasterSwitch::Auto => "auto",
         MasterSwitch::On => "true",

@@ -75,6 +75,9 @@ pub struct EngineSettings {
     /// Rows of a step that prompts may fill [default: 512].
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub max_batch_tokens: Option<u32>,
+    /// Whether keys and values of one request serve the next that begins alike [default: on; off for bench].
+    #[arg(long, value_enum, value_name = "SWITCH")]
+    pub prefix_cache: Option<Switch>,
     #[command(flatten)]
     pub optimizations: OptimizationArguments,
 }
@@ -227,6 +230,7 @@ pub fn engine_options(settings: &Settings) -> anyhow::Result<EngineOptions> {
         max_queue: usize::from(server.max_queue),
         context: engine.context.map(|tokens| tokens as usize),
         kv_memory: engine.kv_memory,
+        prefix_cache: engine.prefix_cache,
         optimizations: optimizations.clone(),
         ..EngineOptions::default()
     })

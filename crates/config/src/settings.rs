@@ -111,6 +111,8 @@ pub struct EngineSettings {
     pub max_sequences: u16,
     /// Rows of a step that prompts may fill.
     pub max_batch_tokens: u32,
+    /// Whether keys and values of one request serve the next that begins alike.
+    pub prefix_cache: bool,
 }
 
 impl Default for EngineSettings {
@@ -126,6 +128,7 @@ impl Default for EngineSettings {
             kv_memory: None,
             max_sequences: 16,
             max_batch_tokens: 512,
+            prefix_cache: true,
         }
     }
 }

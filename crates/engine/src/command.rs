@@ -27,6 +27,8 @@ pub(crate) struct Generate {
     pub(crate) sampling: Sampling,
     pub(crate) seed: u64,
     pub(crate) rules: StopRules,
+    /// Of the prefix cache.
+    pub(crate) salt: Box<str>,
     pub(crate) outlet: Outlet,
 }
 

@@ -113,9 +113,10 @@ impl Engine {
         let rules = StopRules::new(&request, &parts.defaults.end_tokens, parts.bounds.context);
         let ticket = self.0.gate.enter()?;
         let (outlet, stream) = reply_channel(rules.max_tokens, ticket, meter);
-        let Request { prompt, sampling, .. } = request;
+        let Request { prompt, sampling, cache_salt, .. } = request;
+        let salt = cache_salt.unwrap_or_default().into();
         let seed = sampling.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
-        self.send(Command::Generate(Generate { prompt, sampling, seed, rules, outlet }))?;
+        self.send(Command::Generate(Generate { prompt, sampling, seed, rules, salt, outlet }))?;
         Ok(stream)
     }
 
@@ -132,8 +133,10 @@ impl Engine {
         check_stops(&request.stop)?;
         let prompt = request.prompt.tokenize(tokenizer, self.chat_template())?;
         let prompt_tokens = prompt.len();
-        let TextRequest { sampling, max_tokens, stop, stop_tokens, ignore_end, specials, .. } = request;
-        let replies = self.submit(Request { prompt, sampling, max_tokens, stop_tokens, ignore_end })?;
+        let TextRequest { sampling, max_tokens, stop, stop_tokens, ignore_end, cache_salt, specials, .. } =
+            request;
+        let replies =
+            self.submit(Request { prompt, sampling, max_tokens, stop_tokens, ignore_end, cache_salt })?;
         let detokenizer = Detokenizer::with_specials(tokenizer.clone(), specials);
         Ok(TextStream::new(replies, detokenizer, stop, prompt_tokens))
     }

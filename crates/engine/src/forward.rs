@@ -27,6 +27,9 @@ pub(crate) trait Forward: Send {
     /// thing, and a step would fail the same way again. No step is under way.
     fn fall_back(&mut self, error: &EngineError) -> bool;
 
+    /// So many blocks of the KV cache hold prefixes that no sequence uses: whoever counts memory counts them apart.
+    fn account_cached(&mut self, blocks: usize);
+
     /// Other optimisations from the next step on. No step is under way.
     ///
     /// # Errors

@@ -63,10 +63,12 @@ pub struct EngineStats {
     pub running: usize,
     /// Requests waiting now, preempted ones included.
     pub waiting: usize,
-    /// KV blocks in all; always `kv_blocks_free + kv_blocks_used`, as there is no prefix cache.
+    /// KV blocks in all; always `kv_blocks_free + kv_blocks_cached + kv_blocks_used`.
     pub kv_blocks_total: usize,
-    /// KV blocks that nobody holds.
+    /// KV blocks with nothing in them.
     pub kv_blocks_free: usize,
+    /// KV blocks that the prefix cache keeps for later requests, until something else needs them.
+    pub kv_blocks_cached: usize,
     /// KV blocks that running sequences hold.
     pub kv_blocks_used: usize,
     /// Requests accepted.
@@ -81,6 +83,10 @@ pub struct EngineStats {
     pub prompt_tokens: u64,
     /// Tokens generated.
     pub generated_tokens: u64,
+    /// Tokens of prompts that were looked up in the prefix cache, those of a preempted request once.
+    pub prefix_cache_queries: u64,
+    /// Of these, tokens that were there.
+    pub prefix_cache_hits: u64,
     /// Times a running sequence lost its blocks to an older one.
     pub preemptions: u64,
     /// Steps submitted.

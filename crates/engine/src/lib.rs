@@ -2,7 +2,7 @@
 //!
 //! A request's way: [`Engine::submit`] checks it and hands it to the engine's thread (`worker`); the `scheduler` decides
 //! at every step which rows of which sequences go through the network and gives them blocks of the KV cache
-//! (`block_pool`); `batch` lays them out; the network runs them and draws tokens; `stop` judges these; [`ReplyStream`]
+//! (`block_pool`), those with the keys and values of its first tokens if there are such (`prefix_cache`); `batch` lays them out; the network runs them and draws tokens; `stop` judges these; [`ReplyStream`]
 //! carries them to the owner, and [`TextStream`] makes text of them there.
 //!
 //! - **Sequences join and leave at every step.** A step mixes decodes with chunks of prompts.
@@ -37,7 +37,8 @@
 //! # Ok(()) }).unwrap();
 //! ```
 //!
-//! Known gap: there is no prefix cache; equal prompts are computed each for itself.
+//! Known gap: requests with the same prompt that arrive together compute it each for itself; only what a step has
+//! completed can be shared.
 
 mod batch;
 mod block_pool;
@@ -53,6 +54,7 @@ mod info;
 mod load;
 mod network;
 mod options;
+mod prefix_cache;
 mod reply_stream;
 mod request;
 mod scheduler;

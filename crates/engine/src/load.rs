@@ -110,7 +110,9 @@ impl Engine {
         let bounds = Bounds { vocab: config.vocab_size, context, kv_tokens };
         let limits =
             Limits { max_sequences: options.max_sequences, max_batch_tokens: options.max_batch_tokens };
-        let scheduler = Scheduler::new(limits, BlockPool::new(blocks, options.block_size));
+        let pool = BlockPool::new(blocks, options.block_size);
+        let pool = if options.prefix_cache { pool.caching() } else { pool };
+        let scheduler = Scheduler::new(limits, pool);
         let network = Network::new(runtime.clone(), model, kv, files.name.clone(), options.max_sequences)?;
         // Weights and KV cache have their memory now: heaps come from what is left.
         runtime.warm_up();

@@ -270,6 +270,10 @@ impl Forward for Network {
         suspects.iter().rev().any(|feature| self.runtime.fall_back(*feature, error))
     }
 
+    fn account_cached(&mut self, blocks: usize) {
+        self.kv.account_cached(blocks);
+    }
+
     fn configure(&mut self, settings: Optimizations) -> Result<()> {
         self.recorded.clear();
         Ok(self.runtime.apply(settings)?)

@@ -43,6 +43,8 @@ pub struct EngineOptions {
     pub max_queue: usize,
     /// Tokens of one KV block.
     pub block_size: usize,
+    /// Whether keys and values of one request serve the next that begins alike (`docs/prefix-cache.md`).
+    pub prefix_cache: bool,
     /// Cap of the model's context in tokens.
     pub context: Option<usize>,
     /// Bytes for the KV cache; absent: enough for `max_sequences` × min(context, 4096), at most half of the memory
@@ -76,6 +78,7 @@ impl Default for EngineOptions {
             max_batch_tokens: 512,
             max_queue: 256,
             block_size: 16,
+            prefix_cache: true,
             context: None,
             kv_memory: None,
             optimizations: Optimizations::default(),
@@ -101,6 +104,7 @@ impl fmt::Debug for EngineOptions {
             .field("max_batch_tokens", &self.max_batch_tokens)
             .field("max_queue", &self.max_queue)
             .field("block_size", &self.block_size)
+            .field("prefix_cache", &self.prefix_cache)
             .field("context", &self.context)
             .field("kv_memory", &self.kv_memory)
             .field("optimizations", &self.optimizations)

@@ -5,7 +5,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::{EngineError, Reply, Timeline};
 #[derive(Debug)]
 pub struct ReplyStream {
     replies: Receiver<Reply>,
-    cancelled: Arc<AtomicBool>,
+    beside: Arc<Beside>,
     timeline: Arc<Timeline>,
     ended: bool,
 }
@@ -33,25 +33,37 @@ pub struct ReplyStream {
 #[derive(Debug)]
 pub(crate) struct Outlet {
     replies: Sender<Reply>,
-    cancelled: Arc<AtomicBool>,
+    beside: Arc<Beside>,
     meter: RequestMeter,
     _ticket: Ticket,
+}
+
+/// What both ends know beside the replies.
+#[derive(Debug, Default)]
+struct Beside {
+    cancelled: AtomicBool,
+    cached_tokens: AtomicUsize,
 }
 
 /// Both ends for a request that yields at most `tokens` tokens.
 pub(crate) fn reply_channel(tokens: usize, ticket: Ticket, meter: RequestMeter) -> (Outlet, ReplyStream) {
     let bound = tokens.saturating_add(2).min(tokio::sync::Semaphore::MAX_PERMITS);
     let (sender, replies) = mpsc::channel(bound);
-    let cancelled = Arc::new(AtomicBool::new(false));
+    let beside = Arc::new(Beside::default());
     let timeline = meter.timeline().clone();
-    let outlet = Outlet { replies: sender, cancelled: cancelled.clone(), meter, _ticket: ticket };
-    (outlet, ReplyStream { replies, cancelled, timeline, ended: false })
+    let outlet = Outlet { replies: sender, beside: beside.clone(), meter, _ticket: ticket };
+    (outlet, ReplyStream { replies, beside, timeline, ended: false })
 }
 
 impl Outlet {
     /// Whether the owner has lost interest.
     pub(crate) fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Acquire) || self.replies.is_closed()
+        self.beside.cancelled.load(Ordering::Acquire) || self.replies.is_closed()
+    }
+
+    /// Tells how many tokens of the prompt the prefix cache had.
+    pub(crate) fn cached(&self, tokens: usize) {
+        self.beside.cached_tokens.store(tokens, Ordering::Release);
     }
 
     /// Rows of the request were submitted.
@@ -80,7 +92,12 @@ impl Outlet {
 impl ReplyStream {
     /// Cancels the request. Tokens that were already generated, then [`Reply::Finished`], still arrive.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Release);
+        self.beside.cancelled.store(true, Ordering::Release);
+    }
+
+    /// Tokens of the prompt whose keys and values the prefix cache had; known once the first token is there.
+    pub fn cached_tokens(&self) -> usize {
+        self.beside.cached_tokens.load(Ordering::Acquire)
     }
 
     /// Cancels the request because its output is complete: whoever counts sees it stopped, not left.

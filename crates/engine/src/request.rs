@@ -64,6 +64,9 @@ pub struct Request {
     pub stop_tokens: Vec<u32>,
     /// Go on through the model's own end tokens.
     pub ignore_end: bool,
+    /// Requests share what the prefix cache holds only with those of the same salt; absent: with all that have none.
+    /// At most 1024 bytes.
+    pub cache_salt: Option<String>,
 }
 
 /// Why an output ended.
@@ -96,6 +99,8 @@ pub struct Usage {
     pub prompt_tokens: usize,
     /// Tokens of the output.
     pub completion_tokens: usize,
+    /// Tokens of the prompt whose keys and values the prefix cache had.
+    pub cached_tokens: usize,
 }
 
 /// What a request's stream yields: tokens, then exactly one end.

@@ -11,6 +11,9 @@
 //!   goes back to the front of the queue and is recomputed later. The oldest is never preempted for another, and fits
 //!   alone ([`Scheduler::add`] sees to it), so something always moves forward. The rejected option is to swap blocks
 //!   out to the host: on a device that shares the host's memory it saves nothing.
+//! - **What is there is not computed again.** A sequence that is admitted takes the blocks that others have filled with
+//!   its first tokens (`prefix_cache`). A block may be taken when it is full and its step has completed
+//!   ([`Scheduler::settle`]): steps under way write only behind what is settled, so never to a block that is shared.
 //! - **One step ahead.** A plan counts as computed when its step is submitted ([`Scheduler::advance`]): the next plan may
 //!   be made before the first has been read. When a step fails, its plan and those behind it are taken back
 //!   ([`Scheduler::rewind`]).
@@ -18,8 +21,8 @@
 
 use std::collections::VecDeque;
 
-use crate::block_pool::BlockPool;
-use crate::sequence::{Sequence, SequenceId};
+use crate::block_pool::{BlockPool, Found};
+use crate::sequence::{Sequence, SequenceId, Sharing};
 
 /// What one step may hold.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) chunks: Vec<Chunk>,
     /// Sequences that lost their blocks while planning.
     pub(crate) preempted: Vec<SequenceId>,
+    /// Sequences that share and run for the first time, and how many of their tokens were there.
+    pub(crate) found: Vec<(SequenceId, usize)>,
 }
 
 /// All sequences and the blocks they hold.
@@ -81,7 +86,7 @@ impl Scheduler {
 
     /// The next step. Blocks for its rows are taken; nothing else moves until [`Scheduler::advance`].
     pub(crate) fn schedule(&mut self) -> Plan {
-        let mut plan = Plan { chunks: Vec::new(), preempted: self.make_room() };
+        let mut plan = Plan { preempted: self.make_room(), ..Plan::default() };
         let decodes = self.running.iter().filter(|sequence| sequence.pending() == 1);
         plan.chunks.extend(decodes.map(|sequence| chunk(sequence, 1)));
 
@@ -91,7 +96,7 @@ impl Scheduler {
         }
         // Whoever has just lost its blocks would only take back what an older sequence is about to need.
         if plan.preempted.is_empty() {
-            while rows > 0 && self.admit() {
+            while rows > 0 && self.admit(&mut plan) {
                 if let Some(sequence) = self.running.last() {
                     take(sequence, &mut rows, &mut plan);
                 }
@@ -128,6 +133,33 @@ impl Scheduler {
         }
     }
 
+    /// The step of a plan has completed: what it filled may be found by others.
+    pub(crate) fn settle(&mut self, plan: &Plan) {
+        let block_size = self.pool.block_size();
+        for chunk in &plan.chunks {
+            let Ok(at) = self.running.binary_search_by_key(&chunk.id, |sequence| sequence.id) else {
+                continue;
+            };
+            let Some(sequence) = self.running.get_mut(at).filter(|sequence| sequence.settled == chunk.start)
+            else {
+                continue;
+            };
+            let settled = (chunk.start + chunk.len).min(sequence.known().len());
+            let filled = sequence.settled / block_size..settled / block_size;
+            sequence.settled = settled;
+            if let (Sharing::Under(salt), false) = (&sequence.sharing, filled.is_empty()) {
+                let mut blocks = std::mem::take(&mut sequence.blocks);
+                self.pool.keep(salt, sequence.known(), &mut blocks, filled);
+                sequence.blocks = blocks;
+            }
+        }
+    }
+
+    /// Forgets all that is cached: the device has lost it.
+    pub(crate) fn clear_cache(&mut self) {
+        self.pool.clear_cache();
+    }
+
     /// Fills in the oldest token that the device drew for a sequence.
     pub(crate) fn learn(&mut self, id: SequenceId, token: u32) {
         if let Some(sequence) = self.sequence_mut(id) {
@@ -135,7 +167,7 @@ impl Scheduler {
         }
     }
 
-    /// Takes a sequence out, wherever it is, and frees its blocks.
+    /// Takes a sequence out, wherever it is, and gives its blocks back.
     pub(crate) fn remove(&mut self, id: SequenceId) -> Option<Sequence> {
         let mut sequence = if let Ok(at) = self.running.binary_search_by_key(&id, |sequence| sequence.id) {
             self.running.remove(at)
@@ -188,6 +220,16 @@ impl Scheduler {
             if self.pool.blocks_for(sequence.computed) > sequence.blocks.len() {
                 return Err(format!("{:?} has computed tokens without a block", sequence.id));
             }
+            if sequence.settled > sequence.computed {
+                return Err(format!("{:?} has settled tokens that are not computed", sequence.id));
+            }
+            let shares = self.pool.caches() && sequence.sharing != Sharing::Nothing;
+            if !self.pool.check_table(&sequence.blocks, if shares { sequence.settled } else { 0 }) {
+                return Err(format!(
+                    "{:?} shares what is not settled, or does not share what is",
+                    sequence.id
+                ));
+            }
         }
         if let Some(sequence) =
             self.waiting.iter().find(|waiting| !waiting.blocks.is_empty() || waiting.computed > 0)
@@ -217,23 +259,39 @@ impl Scheduler {
         let mut sequence = self.running.pop()?;
         self.pool.release(&mut sequence.blocks);
         sequence.computed = 0;
+        sequence.settled = 0;
         let id = sequence.id;
         self.waiting.push_front(sequence);
         Some(id)
     }
 
     /// Moves the oldest waiting sequence to the running ones, if there is room.
-    fn admit(&mut self) -> bool {
+    fn admit(&mut self, plan: &mut Plan) -> bool {
+        if self.running.len() >= self.limits.max_sequences {
+            return false;
+        }
         // What the device still owes to a preempted sequence is learnt before it comes back.
         let Some(sequence) = self.waiting.front().filter(|sequence| sequence.fed().is_none()) else {
             return false;
         };
-        let needed = self.pool.blocks_for(sequence.tokens().len());
-        if self.running.len() >= self.limits.max_sequences || needed + self.running.len() > self.pool.free() {
+        let found = match &sequence.sharing {
+            Sharing::Nothing => Found::default(),
+            Sharing::Under(salt) => self.pool.find(salt, sequence.tokens()),
+        };
+        // Those that others hold are there already; the idle ones are taken from what can be had.
+        let missing = self.pool.blocks_for(sequence.tokens().len()) - found.blocks.len();
+        if missing + found.idle + self.running.len() > self.pool.available() {
             return false;
         }
         let Some(mut sequence) = self.waiting.pop_front() else { return false };
-        let admitted = self.pool.allocate(needed, &mut sequence.blocks);
+        self.pool.share(&found, &mut sequence.blocks);
+        let admitted = self.pool.allocate(missing, &mut sequence.blocks);
+        sequence.settled = found.blocks.len() * self.pool.block_size();
+        sequence.computed = sequence.settled;
+        let first = !std::mem::replace(&mut sequence.admitted, true);
+        if first && self.pool.caches() && sequence.sharing != Sharing::Nothing {
+            plan.found.push((sequence.id, sequence.computed));
+        }
         self.running.push(sequence);
         admitted
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!   tokens:  p p p p p p p g g g g        p prompt, g generated
 //!            └─ computed ─┘└pending┘      keys and values are in the cache / still to go through the network
+//!            └ settled ┘                  of these, the steps that computed them have completed
 //! ```
 //!
 //! One token pending is a decode, more are prefill. After preemption everything is pending again: the generated tokens
@@ -14,6 +15,15 @@
 /// Order of arrival; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SequenceId(pub(crate) u64);
+
+/// Whose keys and values a sequence may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Its own, and nobody may use them.
+    Nothing,
+    /// Those of all with this salt.
+    Under(Box<str>),
+}
 
 /// A request's tokens and its place in the KV cache.
 #[derive(Clone, Debug)]
@@ -28,7 +38,11 @@ pub(crate) struct Sequence {
     /// The draw, of the step submitted last, that the newest unknown token comes from.
     draw: u32,
     pub(crate) computed: usize,
+    pub(crate) settled: usize,
     pub(crate) blocks: Vec<u32>,
+    pub(crate) sharing: Sharing,
+    /// Whether it has held blocks: if it waits, it was preempted.
+    pub(crate) admitted: bool,
 }
 
 impl Sequence {
@@ -42,8 +56,16 @@ impl Sequence {
             unknown: 0,
             draw: 0,
             computed: 0,
+            settled: 0,
             blocks: Vec::new(),
+            sharing: Sharing::Nothing,
+            admitted: false,
         }
+    }
+
+    /// With others.
+    pub(crate) fn sharing(self, sharing: Sharing) -> Self {
+        Self { sharing, ..self }
     }
 
     /// Tokens that it has in the end, at most.
@@ -51,7 +73,7 @@ impl Sequence {
         self.most.max(self.tokens.len())
     }
 
-    /// Prompt and generated tokens.
+    /// Prompt and generated tokens, the unknown ones as zeros.
     pub(crate) fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -59,6 +81,11 @@ impl Sequence {
     /// The prompt.
     pub(crate) fn prompt(&self) -> &[u32] {
         self.tokens.get(..self.prompt_len).unwrap_or_default()
+    }
+
+    /// Those that the host knows.
+    pub(crate) fn known(&self) -> &[u32] {
+        self.tokens.get(..self.tokens.len().saturating_sub(self.unknown)).unwrap_or_default()
     }
 
     /// Tokens generated so far.

@@ -21,6 +21,9 @@ pub struct TextRequest {
     pub stop_tokens: Vec<u32>,
     /// Go on through the model's own end tokens.
     pub ignore_end: bool,
+    /// Requests share what the prefix cache holds only with those of the same salt; absent: with all that have none.
+    /// At most 1024 bytes.
+    pub cache_salt: Option<String>,
     /// Whether special tokens appear in the text.
     pub specials: Specials,
 }
@@ -34,6 +37,7 @@ impl Default for TextRequest {
             stop: Vec::new(),
             stop_tokens: Vec::new(),
             ignore_end: false,
+            cache_salt: None,
             specials: Specials::Skip,
         }
     }

@@ -69,7 +69,7 @@ impl TextStream {
             stops: StopStrings::new(stops),
             unreported: VecDeque::new(),
             ready: VecDeque::new(),
-            usage: Usage { prompt_tokens, completion_tokens: 0 },
+            usage: Usage { prompt_tokens, ..Usage::default() },
         }
     }
 
@@ -96,6 +96,7 @@ impl TextStream {
     }
 
     fn on_reply(&mut self, reply: Reply) {
+        self.usage.cached_tokens = self.replies.as_ref().map_or(0, ReplyStream::cached_tokens);
         match reply {
             Reply::Token(token) => {
                 self.usage.completion_tokens += 1;

@@ -6,6 +6,9 @@ use crate::{EngineError, Request, Result, Sampling};
 /// Entries of `logit_bias`, `stop_tokens` and `stop` at most.
 pub(crate) const MAX_ENTRIES: usize = 1024;
 
+/// Bytes of a `cache_salt` at most.
+const MAX_SALT: usize = 1024;
+
 /// Tokens reported beside each token at most.
 pub(crate) const MAX_TOP_LOGPROBS: u32 = bessemer_kernels::sampling::MAX_LOGPROBS as u32;
 
@@ -27,6 +30,10 @@ impl Bounds {
         if request.max_tokens == Some(0) {
             let cure = "Ask for at least one token, or leave it out to go on to the end of the context";
             return Err(EngineError::invalid("max_tokens", "must be at least 1", 0, cure));
+        }
+        if let Some(salt) = request.cache_salt.as_ref().filter(|salt| salt.len() > MAX_SALT) {
+            let rule = format!("must have at most {MAX_SALT} bytes");
+            return Err(EngineError::invalid("cache_salt", rule, salt.len(), "Give a shorter one"));
         }
         self.check_ids("stop_tokens", request.stop_tokens.iter().copied(), request.stop_tokens.len())?;
         self.check_sampling(&request.sampling)
@@ -142,6 +149,8 @@ mod tests {
         assert_eq!(field(|r| r.prompt = vec![100]), Some("prompt"));
         assert_eq!(field(|r| r.max_tokens = Some(0)), Some("max_tokens"));
         assert_eq!(field(|r| r.stop_tokens = vec![99, 100]), Some("stop_tokens"));
+        assert_eq!(field(|r| r.cache_salt = Some("s".repeat(1024))), None);
+        assert_eq!(field(|r| r.cache_salt = Some("s".repeat(1025))), Some("cache_salt"));
         for bad in [-0.1, 2.1, f32::NAN, f32::INFINITY] {
             assert_eq!(field(|r| r.sampling.temperature = bad), Some("temperature"));
         }

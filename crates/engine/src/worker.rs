@@ -7,7 +7,7 @@
 //! - **One step ahead.** Where the network can, step N + 1 is submitted before step N has been read: the device feeds
 //!   the drawn tokens to it. So stop rules apply one step late; what the surplus row of an ended request draws is
 //!   dropped. Its keys go to a block that may have a new owner by then, but behind them in the queue's order that owner
-//!   writes its own before it reads any.
+//!   writes its own before it reads any. They never go to a block that is shared or cached: such a block is full.
 //! - **A failed step fails its own requests**, unless the network can run it again in a plainer way. Errors and panics
 //!   end the requests whose rows were in the step; all others go on, from before the steps that were submitted behind it.
 //! - **A self-check gives way.** While idle, the thread runs the generations of a self-check, if one is due. They are
@@ -17,6 +17,7 @@
 //!   sees the end finds them settled.
 
 mod check;
+mod prefixes;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,7 +36,7 @@ use crate::gate::Ticket;
 use crate::reply_stream::Outlet;
 use crate::scheduler::{Plan, Scheduler};
 use crate::self_check::{CheckRun, SelfCheck};
-use crate::sequence::{Sequence, SequenceId};
+use crate::sequence::{Sequence, SequenceId, Sharing};
 use crate::stop::StopRules;
 use crate::{EngineError, EngineStats, FinishReason, Reply, Result, Sampling, Usage};
 
@@ -163,11 +164,11 @@ impl Worker {
         let (sequence, most, owner) = match command {
             Command::Wake => return,
             Command::Configure(settings, reply) => return self.configure(*settings, &reply),
-            Command::Generate(Generate { prompt, sampling, seed, rules, outlet }) => {
-                let usage = Usage { prompt_tokens: prompt.len(), completion_tokens: 0 };
+            Command::Generate(Generate { prompt, sampling, seed, rules, salt, outlet }) => {
+                let usage = Usage { prompt_tokens: prompt.len(), ..Usage::default() };
                 let most = prompt.len() + rules.max_tokens;
                 (
-                    Sequence::new(id, prompt, most),
+                    Sequence::new(id, prompt, most).sharing(Sharing::Under(salt)),
                     most,
                     Owner::Generate { sampling, seed, rules, outlet, usage },
                 )
@@ -238,6 +239,7 @@ impl Worker {
         }
         let plan = self.scheduler.schedule();
         self.stats.preemptions += plan.preempted.len() as u64;
+        self.count_found(&plan);
         if plan.chunks.is_empty() {
             if self.under_way.is_empty() {
                 // Cannot be: the oldest sequence always fits. If it is all the same, requests end rather than hang.
@@ -343,7 +345,9 @@ impl Worker {
             tracing::error!(reason, requests = self.owners.len(), "the device is lost");
             let error = EngineError::DeviceLost { reason };
             self.shared.lost.get_or_init(|| error.clone());
-            return self.end_all(&error);
+            self.end_all(&error);
+            self.scheduler.clear_cache();
+            return self.publish();
         }
         if self.forward.fall_back(&error) {
             tracing::warn!(%error, requests = plan.chunks.len(), "a step failed and is run again without what failed");
@@ -357,6 +361,7 @@ impl Worker {
 
     /// Takes over what a step computed.
     fn commit(&mut self, step: UnderWay, output: StepOutput) {
+        self.scheduler.settle(&step.plan);
         let mut ended = Vec::new();
         let mut emitted = Vec::new();
         for (id, token) in step.draws.into_iter().zip(output.tokens) {
@@ -437,6 +442,7 @@ impl Worker {
     }
 
     fn publish(&mut self) {
+        self.account_cached();
         let pool = self.scheduler.pool();
         let checking = usize::from(self.check.as_ref().is_some_and(SelfCheck::is_running));
         self.stats.running = self.scheduler.running_len().saturating_sub(checking);

@@ -58,7 +58,7 @@ fn recording(device: &dyn Device) -> Result<f64> {
     let pipeline = device.create_pipeline(&PipelineDesc { label: "nothing", code: Code::Cpu(nothing) })?;
     let heap = device.create_heap(&HeapDesc { label: "heap", size: 64 << 20 })?;
     let place = |i: usize| {
-        let place = Some((&heap, (i * 4096) as u64));
+        let place = Place::Heap(&heap, (i * 4096) as u64);
         device.create_buffer(&BufferDesc { label: "buffer", size: 4096, place })
     };
     let buffers = (0..LAUNCHES * 6).map(place).collect::<Result<Vec<_>>>()?;

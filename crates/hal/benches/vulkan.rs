@@ -63,7 +63,7 @@ fn dispatches(device: &dyn Device, groups: u32) -> Result<Vec<Dispatch>> {
     let pipeline = nothing(device)?;
     let heap = device.create_heap(&HeapDesc { label: "heap", size: 64 << 20 })?;
     let place = |i: usize| {
-        let place = Some((&heap, (i * 4096) as u64));
+        let place = Place::Heap(&heap, (i * 4096) as u64);
         device.create_buffer(&BufferDesc { label: "buffer", size: 4096, place })
     };
     let buffers = (0..LAUNCHES * 6).map(place).collect::<Result<Vec<_>>>()?;
@@ -210,7 +210,7 @@ fn heaps(device: &dyn Device) -> Result<()> {
         match device.create_heap(&HeapDesc { label: "large", size }) {
             Ok(heap) => {
                 let time = since(begin);
-                let place = Some((&heap, size - (1 << 20)));
+                let place = Place::Heap(&heap, size - (1 << 20));
                 let last = device.create_buffer(&BufferDesc { label: "last", size: 1 << 20, place })?;
                 device.write(&last.whole(), &vec![1; 1 << 20])?;
                 println!("  heap of {} GiB: {time:.0} us", size >> 30);

@@ -22,14 +22,32 @@ pub struct BufferDesc<'a> {
     pub label: &'a str,
     /// Bytes; zero is allowed.
     pub size: u64,
-    /// A heap and an offset in it, or an allocation of its own.
-    pub place: Option<(&'a Heap, u64)>,
+    /// Where it lies.
+    pub place: Place<'a>,
+}
+
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'a> {
+    /// In device memory of its own.
+    Own,
+    /// In a heap, from this offset on.
+    Heap(&'a Heap, u64),
+    /// In memory of the host's that the device copies from and to, and that the host reads and writes at its full speed,
+    /// whatever [`crate::Limits::mapped`] says. Kernels may use it, across the device's bus. It counts in
+    /// [`crate::Device::allocated`] and against the budget only where that is the same memory as the device's.
+    Staging,
 }
 
 impl<'a> BufferDesc<'a> {
-    /// A buffer with an allocation of its own.
+    /// A buffer with device memory of its own.
     pub fn own(label: &'a str, size: u64) -> Self {
-        Self { label, size, place: None }
+        Self { label, size, place: Place::Own }
+    }
+
+    /// A buffer that bytes go through on their way between host and device.
+    pub fn staging(label: &'a str, size: u64) -> Self {
+        Self { label, size, place: Place::Staging }
     }
 }
 
@@ -53,7 +71,7 @@ impl std::fmt::Debug for Heap {
     }
 }
 
-/// A range of device memory. Cloning shares it; the memory returns when the last clone is gone and no submission
+/// A range of memory that the device uses. Cloning shares it; the memory returns when the last clone is gone and no submission
 /// uses it any more.
 #[derive(Clone)]
 pub struct Buffer {

@@ -44,7 +44,7 @@ mod shader;
 mod submission;
 pub mod vulkan;
 
-pub use buffer::{Buffer, BufferDesc, Heap, HeapDesc, Slice};
+pub use buffer::{Buffer, BufferDesc, Heap, HeapDesc, Place, Slice};
 pub use command::{
     Access, Binding, CommandBuffer, Dispatch, Encoder, Pipeline, PipelineDesc, Submission, Submit, Tiling,
     Timing, line,
@@ -138,7 +138,7 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// What this device is.
     fn info(&self) -> &DeviceInfo;
 
-    /// Bytes of device memory that live heaps and own buffers hold now.
+    /// Bytes of device memory that live heaps and own buffers hold now; with staging, where that is the same memory.
     fn allocated(&self) -> u64;
 
     /// Reserves `desc.size` bytes in one piece.
@@ -147,7 +147,7 @@ pub trait Device: Send + Sync + std::fmt::Debug {
     /// [`DeviceError::OutOfMemory`] when the system or the budget refuses.
     fn create_heap(&self, desc: &HeapDesc<'_>) -> Result<Heap>;
 
-    /// Creates a buffer: in its own allocation, or placed in a heap at an offset. Contents are undefined.
+    /// Creates a buffer: in its own allocation, placed in a heap at an offset, or in staging memory. Contents are undefined.
     /// Placed buffers may alias; keeping them apart in time is the caller's work.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ fn aliasing_buffers_are_one_memory() {
         let increments = pipeline(&*device, "increment", increment);
         let heap = device.create_heap(&HeapDesc { label: "heap", size: 256 }).unwrap();
         let place = |label, offset, size| {
-            device.create_buffer(&BufferDesc { label, size, place: Some((&heap, offset)) }).unwrap()
+            device.create_buffer(&BufferDesc { label, size, place: Place::Heap(&heap, offset) }).unwrap()
         };
         let (low, high, all) = (place("low", 0, 128), place("high", 128, 128), place("all", 0, 256));
         let mut e = device.create_encoder("alias").unwrap();
@@ -56,6 +56,22 @@ fn aliasing_buffers_are_one_memory() {
         e.dispatch(&over_row(&increments, &high, 8)).unwrap();
         let rule = usage(e.dispatch(&over_row(&increments, &all, 8)));
         assert!(rule.contains("'increment'") && rule.contains("all"), "{rule}");
+    }
+}
+
+#[test]
+fn staging_is_the_one_memory_there_is() {
+    for device in both() {
+        let staged = device.create_buffer(&BufferDesc::staging("staged", 4096)).unwrap();
+        assert!(device.allocated() >= 4096);
+        let x = buffer(&*device, &[0; 8]);
+        put(&*device, &staged, &[7; 1024]);
+        let commands =
+            record(&*device, "up", |e| e.copy(&staged.slice(64, 32).unwrap(), &x.whole()).unwrap());
+        run(&*device, &commands).unwrap();
+        if device.info().backend == Backend::Cpu {
+            assert_eq!(get(&*device, &x), [7; 8]);
+        }
     }
 }
 
@@ -113,7 +129,7 @@ fn things_of_another_device_are_refused() {
         usage(e.dispatch(&over_row(&ours, &y, 1)));
         usage(e.copy(&x.whole(), &y.whole()));
         usage(device.write(&y.whole(), &[0; 4]));
-        usage(device.create_buffer(&BufferDesc { label: "p", size: 4, place: Some((&heap, 0)) }));
+        usage(device.create_buffer(&BufferDesc { label: "p", size: 4, place: Place::Heap(&heap, 0) }));
         let foreign = record(&*other, "foreign", |_| {});
         usage(device.submit(QueueKind::Compute, Submit::new(&foreign)));
     }
@@ -147,7 +163,7 @@ fn memory_is_counted_and_bounded() {
         let device = &*device;
         assert_eq!(device.allocated(), 0);
         let heap = device.create_heap(&HeapDesc { label: "heap", size: 512 << 20 }).unwrap();
-        let placed = BufferDesc { label: "placed", size: 100, place: Some((&heap, 64)) };
+        let placed = BufferDesc { label: "placed", size: 100, place: Place::Heap(&heap, 64) };
         let placed = device.create_buffer(&placed).unwrap();
         let own = device.create_buffer(&BufferDesc::own("own", 1000)).unwrap();
         assert_eq!(device.allocated(), (512 << 20) + 1000);
@@ -176,7 +192,7 @@ fn buffers_lie_inside_their_heap_on_alignment() {
     for device in both() {
         let heap = device.create_heap(&HeapDesc { label: "heap", size: 256 }).unwrap();
         let place = |offset, size| {
-            device.create_buffer(&BufferDesc { label: "b", size, place: Some((&heap, offset)) })
+            device.create_buffer(&BufferDesc { label: "b", size, place: Place::Heap(&heap, offset) })
         };
         assert!(usage(place(0, 257)).contains("256 bytes"));
         assert!(usage(place(256, 1)).contains("leaves its heap"));

@@ -17,7 +17,7 @@ pub struct KvCache {
     pub(crate) rows: usize,
     bytes: u64,
     /// What it counts against the budget.
-    _share: Reservation,
+    share: Reservation,
 }
 
 /// One layer's part.
@@ -54,7 +54,7 @@ impl KvCache {
                 })
             })
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { layers, kv_type: precision.kv_type(), block_size, rows, bytes: all, _share: share })
+        Ok(Self { layers, kv_type: precision.kv_type(), block_size, rows, bytes: all, share })
     }
 
     /// Tokens of a block.
@@ -70,5 +70,11 @@ impl KvCache {
     /// Device memory of all layers.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// So many blocks hold prefixes for later requests: the memory budget counts them as the prefix cache's.
+    pub fn account_cached(&mut self, blocks: usize) {
+        let bytes = self.bytes / self.blocks().max(1) as u64 * blocks as u64;
+        self.share.count_as(Owner::PrefixCache, bytes);
     }
 }

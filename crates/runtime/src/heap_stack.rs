@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use bessemer_hal::{Buffer, BufferDesc, Device, Heap, HeapDesc, Result};
+use bessemer_hal::{Buffer, BufferDesc, Device, Heap, HeapDesc, Place, Result};
 
 use crate::{MemoryBudget, Owner, Reservation};
 
@@ -65,14 +65,14 @@ impl HeapStack {
             && offset + size <= heap.size()
         {
             self.used = offset + size;
-            return self.device.create_buffer(&BufferDesc { label, size, place: Some((heap, offset)) });
+            return self.device.create_buffer(&BufferDesc { label, size, place: Place::Heap(heap, offset) });
         }
         let share = self.share(self.next.max(size))?;
         let heap = self.device.create_heap(&HeapDesc { label: "stack", size: self.next.max(size) })?;
         self.reservations.extend(share);
         self.next = (self.next * 2).min(LARGEST);
         self.used = size;
-        let buffer = self.device.create_buffer(&BufferDesc { label, size, place: Some((&heap, 0)) })?;
+        let buffer = self.device.create_buffer(&BufferDesc { label, size, place: Place::Heap(&heap, 0) })?;
         self.top = Some(heap);
         Ok(buffer)
     }

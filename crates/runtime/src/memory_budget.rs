@@ -16,11 +16,11 @@ use serde::Serialize;
 pub enum Owner {
     /// Matrices of the model.
     Weights,
-    /// Keys and values of running sequences.
+    /// Blocks for keys and values, but for those of the prefix cache.
     KvCache,
     /// Transient buffers of steps.
     Workspace,
-    /// Keys and values of prefixes that are kept for later requests.
+    /// Blocks with keys and values that are kept for later requests, and that no sequence uses.
     PrefixCache,
 }
 
@@ -88,7 +88,7 @@ pub struct MemoryBudgetGauges {
     pub budget: u64,
     /// Bytes of weights.
     pub weights: u64,
-    /// Bytes of the KV cache.
+    /// Bytes of the KV cache, but for kept prefixes.
     pub kv_cache: u64,
     /// Bytes of transient buffers and the heaps for them.
     pub workspace: u64,
@@ -151,7 +151,7 @@ impl MemoryBudget {
             return Err(MemoryBudgetError { owner, wanted: bytes, free, budget });
         }
         *gauges.of_mut(owner) += bytes;
-        Ok(Reservation { budget: self.clone(), owner, bytes })
+        Ok(Reservation { budget: self.clone(), owner, bytes, elsewhere: None })
     }
 
     /// Who holds how much.
@@ -171,6 +171,8 @@ pub struct Reservation {
     budget: Arc<MemoryBudget>,
     owner: Owner,
     bytes: u64,
+    /// Whom a part of it is counted for, and how much that is.
+    elsewhere: Option<(Owner, u64)>,
 }
 
 impl Reservation {
@@ -183,11 +185,27 @@ impl Reservation {
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
+
+    /// Counts `bytes` of it, at most all, for another owner from now on, and the rest for its own. What is held stays the
+    /// same.
+    pub fn count_as(&mut self, owner: Owner, bytes: u64) {
+        let bytes = bytes.min(self.bytes);
+        let mut gauges = self.budget.lock();
+        if let Some((owner, bytes)) = self.elsewhere.replace((owner, bytes)) {
+            *gauges.of_mut(owner) -= bytes;
+            *gauges.of_mut(self.owner) += bytes;
+        }
+        *gauges.of_mut(self.owner) -= bytes;
+        *gauges.of_mut(owner) += bytes;
+    }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        *self.budget.lock().of_mut(self.owner) -= self.bytes;
+        let (elsewhere, bytes) = self.elsewhere.unwrap_or((self.owner, 0));
+        let mut gauges = self.budget.lock();
+        *gauges.of_mut(elsewhere) -= bytes;
+        *gauges.of_mut(self.owner) -= self.bytes - bytes;
     }
 }
 
@@ -209,6 +227,22 @@ mod tests {
         drop(weights);
         assert_eq!((budget.gauges().weights, budget.gauges().free()), (0, 66));
         drop((cache, prefix));
+        assert_eq!(budget.gauges().used(), 0);
+    }
+
+    #[test]
+    fn a_part_may_count_for_another() {
+        let budget = MemoryBudget::new(100);
+        let mut cache = budget.reserve(Owner::KvCache, 60).unwrap();
+        for (bytes, counted) in [(20, 20), (45, 45), (0, 0), (61, 60), (7, 7)] {
+            cache.count_as(Owner::PrefixCache, bytes);
+            let gauges = budget.gauges();
+            assert_eq!((gauges.kv_cache, gauges.prefix_cache, gauges.free()), (60 - counted, counted, 40));
+        }
+        cache.count_as(Owner::Weights, 9);
+        let gauges = budget.gauges();
+        assert_eq!((gauges.kv_cache, gauges.prefix_cache, gauges.weights), (51, 0, 9));
+        drop(cache);
         assert_eq!(budget.gauges().used(), 0);
     }
 

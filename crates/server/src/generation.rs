@@ -51,6 +51,8 @@ pub struct Generation {
     /// Ends of choices that never ran, since no token was asked of them.
     ready: VecDeque<Output>,
     usage: TokenUsage,
+    /// Choices of each prompt.
+    n: usize,
     open: usize,
     started: Instant,
     span: Span,
@@ -83,6 +85,7 @@ impl Generation {
             running: SelectAll::new(),
             ready: VecDeque::new(),
             usage,
+            n: settings.n,
             open: 0,
             started: Instant::now(),
             span: Span::current(),
@@ -103,6 +106,7 @@ impl Generation {
                         stop: settings.stop.clone(),
                         stop_tokens: settings.stop_tokens.clone(),
                         ignore_end: settings.ignore_end,
+                        cache_salt: settings.cache_salt.clone(),
                         ..TextRequest::default()
                     });
                     // Refused as a whole: nobody has left.
@@ -134,6 +138,9 @@ impl Generation {
             TextReply::Finished { reason, usage, .. } => match Finish::of(reason) {
                 Some(reason) => {
                     self.usage.add_output(usage.completion_tokens);
+                    if choice.is_multiple_of(self.n) {
+                        self.usage.prompt_tokens_details.cached_tokens += usage.cached_tokens;
+                    }
                     Output::End { choice, reason }
                 }
                 // Nobody but the engine's own end cancels a request that still has a reader.
@@ -165,9 +172,10 @@ impl Generation {
         }
         if self.open == 0 {
             self.trace = None;
-            let TokenUsage { prompt_tokens, completion_tokens, .. } = self.usage;
-            let milliseconds = self.started.elapsed().as_millis();
-            tracing::info!(parent: &self.span, prompt_tokens, completion_tokens, milliseconds, "generated");
+            let TokenUsage { prompt_tokens, completion_tokens, prompt_tokens_details, .. } = self.usage;
+            let (cached, milliseconds) =
+                (prompt_tokens_details.cached_tokens, self.started.elapsed().as_millis());
+            tracing::info!(parent: &self.span, prompt_tokens, cached, completion_tokens, milliseconds, "generated");
         }
     }
 }

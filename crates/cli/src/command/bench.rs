@@ -15,7 +15,7 @@ use bessemer_model::ModelConfig;
 use clap::Args;
 use serde::Serialize;
 
-use crate::model_arguments::{EngineArguments, Loaded, load};
+use crate::model_arguments::{EngineArguments, Loaded, Switch, load};
 use crate::{output, progress};
 use host::Host;
 use measure::Workload;
@@ -35,7 +35,8 @@ What is measured, after one run that does not count, --repeat times:
   decode_tok_s   after a prompt of --depth tokens: tokens by time, from the first token to the last of --gen-tokens;
                  of a batch, all sequences' tokens by time while all of them generate
 Prompts are random tokens from a fixed seed, another one in every repetition; tokens are drawn greedily, and end tokens
-do not end anything. Each figure is the median with the smallest and the largest value, in --json with all samples.
+do not end anything. The prefix cache is off: --prefix-cache on --shared-tokens N tells what it brings to prompts that
+all begin with the same N tokens. Each figure is the median with the smallest and the largest value, in --json with all samples.
 peak_memory_mb (MiB) is the largest resident memory of the process, mapped weight files included.
 
 With --kernels: the time of a launch with the barrier behind it, from the device's own clock, many launches in one
@@ -64,6 +65,9 @@ pub struct Bench {
     /// Tokens of the prompt before decode.
     #[arg(short, long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..))]
     depth: u32,
+    /// Tokens that all prompts begin with, the same in every repetition.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    shared_tokens: u32,
     /// Sequences at once.
     #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: u16,
@@ -124,6 +128,7 @@ struct Settings {
     prompt_tokens: usize,
     gen_tokens: usize,
     depth: usize,
+    shared_tokens: usize,
     batch: usize,
     repeat: usize,
     warm_up: usize,
@@ -142,6 +147,7 @@ impl Bench {
             prompt_tokens: self.prompt_tokens as usize,
             gen_tokens: self.gen_tokens as usize,
             depth: self.depth as usize,
+            shared_tokens: self.shared_tokens as usize,
             batch: self.batch.into(),
             repeat: self.repeat.into(),
             warm_up: 1,
@@ -159,9 +165,7 @@ impl Bench {
                 by_optimization::Report { model, host: Host::look(), settings, configurations: report };
             return if self.json { output::print_json(&report) } else { output::print(&report.text()?) };
         }
-        let prefill = Workload { prompt: settings.prompt_tokens, generate: 1, batch: settings.batch };
-        let decode =
-            Workload { prompt: settings.depth, generate: settings.gen_tokens, batch: settings.batch };
+        let [prefill, decode] = settings.workloads();
         let (mut ttft, mut prefill_rate, mut decode_rate) = (Vec::new(), Vec::new(), Vec::new());
         let bar = progress::steps(settings.warm_up + settings.repeat, "runs");
         for run in 0..settings.warm_up + settings.repeat {
@@ -193,6 +197,8 @@ impl Bench {
     /// The engine's options: context and KV cache for the whole batch and no more, unless the user says otherwise.
     fn options(&self, settings: &Settings) -> anyhow::Result<EngineOptions> {
         let mut options = self.engine.options(settings.batch)?;
+        // Configurations take turns on the same prompts.
+        options.prefix_cache = self.engine.settings.prefix_cache == Some(Switch::On);
         // A check between two runs would change what is measured.
         if options.optimizations.enabled == Master::Auto {
             options.optimizations.enabled = Master::On;
@@ -206,6 +212,17 @@ impl Bench {
             options.kv_memory = Some(per_token as u64 * tokens as u64);
         }
         Ok(options)
+    }
+}
+
+impl Settings {
+    /// What prefill is measured with, and decode.
+    fn workloads(&self) -> [Workload; 2] {
+        let Self { shared_tokens: shared, batch, .. } = *self;
+        [
+            Workload { prompt: self.prompt_tokens, shared, generate: 1, batch },
+            Workload { prompt: self.depth, shared, generate: self.gen_tokens, batch },
+        ]
     }
 }
 

@@ -117,6 +117,13 @@ pub(super) fn program() -> Vec<Key> {
             "seconds that running requests may go on after the signal to end",
         )
         .flag("--drain-timeout"),
+        Key::new(
+            "prefix_cache.enabled",
+            Flag,
+            at!(engine.prefix_cache),
+            "whether keys and values of one request serve the next that begins alike",
+        )
+        .flag("--prefix-cache"),
         Key::new("admin.enabled", Flag, at!(admin.enabled), "whether there is a listener for the operator")
             .flag("--admin"),
         Key::new(

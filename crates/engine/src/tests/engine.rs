@@ -15,21 +15,29 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Debug)]
-struct Setup {
-    max_sequences: usize,
-    max_batch_tokens: usize,
-    max_queue: usize,
-    blocks: usize,
-    block_size: usize,
+pub(super) struct Setup {
+    pub(super) max_sequences: usize,
+    pub(super) max_batch_tokens: usize,
+    pub(super) max_queue: usize,
+    pub(super) blocks: usize,
+    pub(super) block_size: usize,
     /// Steps under way at once.
-    depth: usize,
+    pub(super) depth: usize,
+    pub(super) prefix_cache: bool,
 }
 
-const SETUP: Setup =
-    Setup { max_sequences: 4, max_batch_tokens: 16, max_queue: 100, blocks: 64, block_size: 4, depth: 2 };
+pub(super) const SETUP: Setup = Setup {
+    max_sequences: 4,
+    max_batch_tokens: 16,
+    max_queue: 100,
+    blocks: 64,
+    block_size: 4,
+    depth: 2,
+    prefix_cache: true,
+};
 
-fn start(setup: Setup, network: History) -> Engine {
-    let Setup { max_sequences, max_batch_tokens, max_queue, blocks, block_size, depth } = setup;
+pub(super) fn start(setup: Setup, network: History) -> Engine {
+    let Setup { max_sequences, max_batch_tokens, max_queue, blocks, block_size, depth, prefix_cache } = setup;
     let context = (blocks * block_size).min(200);
     let parts = Parts {
         info: EngineInfo { max_sequences, max_queue, context, ..EngineInfo::default() },
@@ -39,22 +47,23 @@ fn start(setup: Setup, network: History) -> Engine {
         chat_template: None,
         runtime: None,
     };
-    let scheduler =
-        Scheduler::new(Limits { max_sequences, max_batch_tokens }, BlockPool::new(blocks, block_size));
+    let pool = BlockPool::new(blocks, block_size);
+    let pool = if prefix_cache { pool.caching() } else { pool };
+    let scheduler = Scheduler::new(Limits { max_sequences, max_batch_tokens }, pool);
     Engine::start(parts, Box::new(network.depth(depth)), scheduler, None).unwrap()
 }
 
-fn engine(setup: Setup) -> Engine {
+pub(super) fn engine(setup: Setup) -> Engine {
     start(setup, History::new(setup.block_size))
 }
 
-fn request(prompt: &[u32], seed: u64, tokens: usize) -> Request {
+pub(super) fn request(prompt: &[u32], seed: u64, tokens: usize) -> Request {
     let sampling = Sampling { seed: Some(seed), ..Sampling::default() };
     Request { prompt: prompt.to_vec(), sampling, max_tokens: Some(tokens), ..Request::default() }
 }
 
 /// All tokens and the one end; panics when something follows it.
-fn collect(mut stream: ReplyStream) -> (Vec<u32>, Reply) {
+pub(super) fn collect(mut stream: ReplyStream) -> (Vec<u32>, Reply) {
     let mut tokens = Vec::new();
     loop {
         match stream.blocking_next().expect("a stream ends with an end") {
@@ -67,18 +76,18 @@ fn collect(mut stream: ReplyStream) -> (Vec<u32>, Reply) {
     }
 }
 
-fn finished(stream: ReplyStream) -> (Vec<u32>, FinishReason, Usage) {
+pub(super) fn finished(stream: ReplyStream) -> (Vec<u32>, FinishReason, Usage) {
     match collect(stream) {
         (tokens, Reply::Finished { reason, usage }) => (tokens, reason, usage),
         (_, other) => panic!("{other:?}"),
     }
 }
 
-fn settled(engine: &Engine) {
+pub(super) fn settled(engine: &Engine) {
     assert!(engine.drain(Duration::from_secs(20)));
     let stats = engine.stats();
     assert_eq!((stats.running, stats.waiting, stats.kv_blocks_used), (0, 0, 0), "{stats:?}");
-    assert_eq!(stats.kv_blocks_free, stats.kv_blocks_total);
+    assert_eq!(stats.kv_blocks_free + stats.kv_blocks_cached, stats.kv_blocks_total);
     assert_eq!(stats.requests, stats.finished + stats.cancelled + stats.failed, "{stats:?}");
     engine.shutdown();
 }
@@ -88,7 +97,8 @@ fn one_request() {
     let engine = engine(SETUP);
     let (tokens, reason, usage) = finished(engine.submit(request(&[1, 2, 3], 9, 20)).unwrap());
     assert_eq!(tokens, expected(&[1, 2, 3], 9, 20));
-    assert_eq!((reason, usage), (FinishReason::Length, Usage { prompt_tokens: 3, completion_tokens: 20 }));
+    let used = Usage { prompt_tokens: 3, completion_tokens: 20, cached_tokens: 0 };
+    assert_eq!((reason, usage), (FinishReason::Length, used));
     settled(&engine);
 }
 
@@ -239,9 +249,11 @@ proptest! {
         block_size in 1_usize..6,
         spare in 0_usize..8,
         depth in 1_usize..3,
+        prefix_cache in any::<bool>(),
     ) {
         let blocks = 56_usize.div_ceil(block_size) + spare;
-        let engine = engine(Setup { max_sequences, max_batch_tokens, max_queue: 100, blocks, block_size, depth });
+        let setup = Setup { max_sequences, max_batch_tokens, max_queue: 100, blocks, block_size, depth, prefix_cache };
+        let engine = engine(setup);
         let streams: Vec<_> = requests
             .iter()
             .enumerate()
@@ -262,7 +274,7 @@ proptest! {
                 let (tokens, reason, usage) = finished(stream);
                 prop_assert_eq!(tokens, expected);
                 prop_assert_eq!(reason, FinishReason::Length);
-                prop_assert_eq!(usage, Usage { prompt_tokens: prompt.len(), completion_tokens: *output });
+                prop_assert_eq!((usage.prompt_tokens, usage.completion_tokens), (prompt.len(), *output));
             }
         }
         settled(&engine);

@@ -24,6 +24,8 @@ pub(super) enum Fault {
     /// Draws tokens that are none.
     Damage,
     Panic,
+    /// Loses the device.
+    Lost,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl History {
                     let (label, reason) = ("step".into(), "as ordered by the test".into());
                     return Err(DeviceError::Submission { label, reason }.into());
                 }
+                Some(Fault::Lost) => return Err(DeviceError::Lost("as ordered by the test".into()).into()),
                 Some(Fault::Panic) => panic!("as ordered by the test"),
                 Some(Fault::Damage) => beyond = VOCAB as u32,
                 None => {}
@@ -143,6 +146,8 @@ impl Forward for History {
         self.faults.retain(|_, fault| !matches!(fault, Fault::Optional));
         self.faults.len() < before
     }
+
+    fn account_cached(&mut self, _: usize) {}
 
     fn configure(&mut self, _: Optimizations) -> Result<()> {
         assert!(self.under_way.is_empty());

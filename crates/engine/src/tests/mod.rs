@@ -3,5 +3,6 @@
 
 mod engine;
 mod history;
+mod prefixes;
 mod scheduling;
 mod text;

@@ -64,7 +64,7 @@ fn say(text: &str, stops: &[&str]) -> (Vec<u32>, Heard) {
     for id in &ids {
         outlet.token(Token { id: *id, logprob: -1.0, top: Vec::new() });
     }
-    let usage = Usage { prompt_tokens: 7, completion_tokens: ids.len() };
+    let usage = Usage { prompt_tokens: 7, completion_tokens: ids.len(), ..Usage::default() };
     outlet.end(Reply::Finished { reason: FinishReason::Length, usage });
     (ids, listen(stream))
 }
@@ -74,7 +74,7 @@ fn the_whole_text_with_every_token() {
     let (ids, heard) = say(TEXT, &["\nUser:", "never"]);
     assert_eq!(heard.text, TEXT);
     assert_eq!(heard.tokens, ids);
-    let usage = Usage { prompt_tokens: 7, completion_tokens: ids.len() };
+    let usage = Usage { prompt_tokens: 7, completion_tokens: ids.len(), ..Usage::default() };
     assert_eq!(heard.end, Some((FinishReason::Length, usage, None)));
 }
 
@@ -104,7 +104,7 @@ fn a_stop_string_cancels_and_counts_what_was_read() {
     assert!(outlet.is_cancelled());
     let read = (1..).find(|n| tokenizer.decode(&ids[..*n], Specials::Skip).contains("e was a l")).unwrap();
     assert!(read < ids.len());
-    let usage = Usage { prompt_tokens: 7, completion_tokens: read };
+    let usage = Usage { prompt_tokens: 7, completion_tokens: read, ..Usage::default() };
     assert_eq!(end, (FinishReason::Stop, usage, Some("e was a l".into())));
     assert!(stream.blocking_next().is_none());
 }

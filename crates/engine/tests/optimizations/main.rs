@@ -2,6 +2,7 @@
 
 mod auto;
 mod faults;
+mod prefixes;
 mod steady;
 mod support;
 mod switches;

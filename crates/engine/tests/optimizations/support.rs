@@ -12,7 +12,7 @@ use bessemer_hal::fault::{Fault, FaultDevice, FaultPlan};
 use bessemer_hal::vulkan::{AdapterKind, VulkanDevice, VulkanOptions, adapters};
 use bessemer_hal::{
     Buffer, BufferDesc, Code, CommandBuffer, Device, DeviceInfo, Dispatch, Encoder, Event, Heap, HeapDesc,
-    Pipeline, PipelineDesc, QueueKind, Result, Slice, Submission, Submit,
+    Pipeline, PipelineDesc, Place, QueueKind, Result, Slice, Submission, Submit,
 };
 
 /// Every setting of the master switch and the three features.
@@ -88,7 +88,7 @@ impl Device for Odd {
     }
     fn create_buffer(&self, desc: &BufferDesc<'_>) -> Result<Buffer> {
         // Weights are in heaps as well; those of the pool are for the data of steps.
-        let bad = self.bad_heaps && desc.place.is_some() && desc.label == "step_data";
+        let bad = self.bad_heaps && matches!(desc.place, Place::Heap(..)) && desc.label == "step_data";
         self.inner.create_buffer(&BufferDesc { label: if bad { BAD } else { desc.label }, ..*desc })
     }
     fn create_pipeline(&self, desc: &PipelineDesc) -> Result<Pipeline> {
@@ -158,8 +158,14 @@ pub fn golden(begins: &[&str]) -> Vec<PathBuf> {
 pub fn engine(device: &Arc<dyn Device>, model: &str, optimizations: Optimizations) -> Engine {
     // On a GPU more rows take other kernels, whose last bits differ: which rows share a step depends on time.
     let max_batch_tokens = if device.info().limits.gpu.is_some() { 16 } else { 48 };
-    let options =
-        EngineOptions { model: model.into(), optimizations, max_batch_tokens, ..EngineOptions::default() };
+    let options = EngineOptions {
+        model: model.into(),
+        optimizations,
+        max_batch_tokens,
+        // What one setting has computed is not to serve another.
+        prefix_cache: false,
+        ..EngineOptions::default()
+    };
     Engine::load_on(device.clone(), options).unwrap()
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::arena::{ALIGNMENT, Arena, Backing, Meter};
 use super::extent::Extent;
-use crate::{Buffer, BufferDesc, DeviceError, Heap, HeapDesc, Result, Slice};
+use crate::{Buffer, BufferDesc, DeviceError, Heap, HeapDesc, Place, Result, Slice};
 
 /// The memory of one device.
 #[derive(Debug)]
@@ -54,8 +54,10 @@ impl Memory {
     pub(crate) fn buffer(&self, desc: &BufferDesc<'_>) -> Result<Buffer> {
         let &BufferDesc { label, size, place } = desc;
         let (arena, offset) = match place {
-            None => (Arc::new(Arena::new(&self.meter, &format!("buffer '{label}'"), size)?), 0),
-            Some((heap, offset)) => {
+            Place::Own | Place::Staging => {
+                (Arc::new(Arena::new(&self.meter, &format!("buffer '{label}'"), size)?), 0)
+            }
+            Place::Heap(heap, offset) => {
                 let native = heap.native.downcast_ref::<HeapArena>().filter(|h| h.device == self.device);
                 let Some(native) = native else {
                     return Err(DeviceError::Usage(format!(

@@ -19,7 +19,7 @@ use super::native::{RawBuffer, RawDevice, RawHeap, text};
 use super::plan::Bound;
 use super::residency::Residency;
 use crate::cpu::Extent;
-use crate::{Binding, Buffer, BufferDesc, DeviceError, Heap, HeapDesc, Result, Slice};
+use crate::{Binding, Buffer, BufferDesc, DeviceError, Heap, HeapDesc, Place, Result, Slice};
 
 /// Memory of the host that a buffer can be made of, such as a mapped file. Its bytes stay where they are as long as it
 /// lives.
@@ -27,6 +27,11 @@ pub type HostMemory = dyn AsRef<[u8]> + Send + Sync;
 
 /// Lengths whose alignment and rounding in a heap are asked for.
 const PROBES: [usize; 6] = [1, 256, 4 << 10, 64 << 10, 1 << 20, 256 << 20];
+
+/// Of memory that host and GPU see.
+const SHARED: MTLResourceOptions = MTLResourceOptions(
+    MTLResourceOptions::StorageModeShared.0 | MTLResourceOptions::HazardTrackingModeUntracked.0,
+);
 
 /// How buffers are made and lie in heaps.
 #[derive(Clone, Copy, Debug)]
@@ -204,9 +209,10 @@ pub(crate) fn create_buffer(core: &Core, desc: &BufferDesc<'_>) -> Result<Buffer
         let what = format!("{what} (a buffer of this GPU has at most {max} bytes)");
         return Err(core.meter.out_of_memory(&what, size));
     }
+    let staging = matches!(place, Place::Staging);
     let place = match place {
-        Some((heap, offset)) => locate(core, desc, heap, offset)?,
-        None => None,
+        Place::Heap(heap, offset) => locate(core, desc, heap, offset)?,
+        Place::Own | Place::Staging => None,
     };
     if size == 0 {
         return Ok(Buffer::new(label, 0, Arc::new(empty(core))));
@@ -221,7 +227,10 @@ pub(crate) fn create_buffer(core: &Core, desc: &BufferDesc<'_>) -> Result<Buffer
             Ok::<_, DeviceError>(wrap_raw(core, raw.ok_or_else(refused)?, label, address, memory))
         }
         None => {
-            let share = core.meter.take(&what, size)?;
+            // Memory of the host, which is the GPU's too unless that has its own.
+            let apart = staging && core.layout.private;
+            let share = if apart { core.meter.uncounted(size) } else { core.meter.take(&what, size)? };
+            let options = if staging { SHARED } else { options };
             let raw = core.device.newBufferWithLength_options(length, options).ok_or_else(refused)?;
             let memory = Memory::new(core, share, ProtocolObject::from_retained(raw.clone()));
             let address = memory.share.address;
@@ -257,7 +266,6 @@ pub(crate) fn wrap(core: &Core, label: &str, memory: Arc<HostMemory>, page: u64)
     let release = RcBlock::new(move |_: NonNull<c_void>, _: usize| {
         let _ = &owner;
     });
-    let options = MTLResourceOptions::StorageModeShared | MTLResourceOptions::HazardTrackingModeUntracked;
     let native = autoreleasepool(|_| {
         // SAFETY: the range is mapped and begins at a page; the block may be released by any thread, because the memory
         // may; nothing writes through the buffer (`read_only`).
@@ -265,7 +273,7 @@ pub(crate) fn wrap(core: &Core, label: &str, memory: Arc<HostMemory>, page: u64)
             core.device.newBufferWithBytesNoCopy_length_options_deallocator(
                 start.cast(),
                 length as usize,
-                options,
+                SHARED,
                 Some(&release),
             )
         };

@@ -8,7 +8,7 @@ use bessemer_wgsl::{Languages, compile};
 use super::{HostMemory, MetalDevice, MetalOptions};
 use crate::{
     Binding, Buffer, BufferDesc, Code, CommandBuffer, Device, DeviceError, Dispatch, Encoder, HeapDesc,
-    Pipeline, PipelineDesc, QueueKind, Requires, Shader, Slice, Submit, line,
+    Pipeline, PipelineDesc, Place, QueueKind, Requires, Shader, Slice, Submit, line,
 };
 
 /// Long enough that reaching it means a hang.
@@ -205,12 +205,31 @@ fn queues_wait_for_each_other_by_events() {
 }
 
 #[test]
+fn staging_is_seen_by_both_however_memory_is_held() {
+    for device in devices() {
+        let before = device.allocated();
+        let staged = device.create_buffer(&BufferDesc::staging("staged", 1024)).unwrap();
+        let counted = device.allocated() - before;
+        assert_eq!(counted, if device.info().limits.unified_memory { 1024 } else { 0 });
+        let x = buffer(&*device, &[0; 256]);
+        device.write(&staged.whole(), &[5; 1024]).unwrap();
+        let up = record(&*device, |e| e.copy(&staged.whole(), &x.whole()).unwrap());
+        run(&*device, QueueKind::Transfer, &up);
+        assert_eq!(get(&*device, &x.whole()), [0x0505_0505; 256]);
+        device.write(&x.whole(), &[6; 1024]).unwrap();
+        let down = record(&*device, |e| e.copy(&x.whole(), &staged.whole()).unwrap());
+        run(&*device, QueueKind::Transfer, &down);
+        assert_eq!(get(&*device, &staged.whole()), [0x0606_0606; 256]);
+    }
+}
+
+#[test]
 fn placed_buffers_share_the_memory_of_their_heap() {
     for device in devices() {
         let align = device.info().limits.alignment;
         let heap = device.create_heap(&HeapDesc { label: "heap", size: 2 * align + 100 }).unwrap();
         let place = |label, offset, size| {
-            device.create_buffer(&BufferDesc { label, size, place: Some((&heap, offset)) })
+            device.create_buffer(&BufferDesc { label, size, place: Place::Heap(&heap, offset) })
         };
         let (all, end) = (place("all", 0, 2 * align + 100).unwrap(), place("end", 2 * align, 100).unwrap());
         device.write(&end.whole(), &[7; 100]).unwrap();

@@ -8,7 +8,7 @@ use ash::vk;
 use super::core::Core;
 use super::memory::{Allocation, USAGE};
 use crate::cpu::Extent;
-use crate::{Buffer, BufferDesc, DeviceError, Heap, HeapDesc, Result, Slice};
+use crate::{Buffer, BufferDesc, DeviceError, Heap, HeapDesc, Place, Result, Slice};
 
 /// What a heap is behind its handle.
 struct VulkanHeap {
@@ -45,6 +45,11 @@ impl VulkanBuffer {
         let allocation = self.allocation.as_ref().filter(|a| !a.host.is_null())?;
         Some(allocation.host.wrapping_add((self.offset + slice.offset) as usize))
     }
+
+    /// Whether the host, where it sees it, reads it at full speed.
+    pub(crate) fn cached(&self) -> bool {
+        self.allocation.as_ref().is_some_and(|allocation| allocation.cached())
+    }
 }
 
 impl Drop for VulkanBuffer {
@@ -57,14 +62,18 @@ impl Drop for VulkanBuffer {
 }
 
 pub(crate) fn create_heap(core: &Arc<Core>, desc: &HeapDesc<'_>) -> Result<Heap> {
-    let allocation = Allocation::new(core, &format!("heap '{}'", desc.label), desc.size, None)?;
+    let kind = core.plan.device;
+    let allocation = Allocation::new(core, &format!("heap '{}'", desc.label), kind, desc.size, None)?;
     Ok(Heap { size: desc.size, native: Arc::new(VulkanHeap { allocation: Arc::new(allocation) }) })
 }
 
 pub(crate) fn create_buffer(core: &Arc<Core>, desc: &BufferDesc<'_>) -> Result<Buffer> {
     let &BufferDesc { label, size, place } = desc;
     core.alive()?;
-    let heap = place.map(|(heap, offset)| locate(core, desc, heap, offset)).transpose()?;
+    let heap = match place {
+        Place::Heap(heap, offset) => Some((locate(core, desc, heap, offset)?, offset)),
+        Place::Own | Place::Staging => None,
+    };
     let mut native = VulkanBuffer { device: core.id, raw: vk::Buffer::null(), offset: 0, allocation: None };
     if size > 0 {
         let what = format!("buffer '{label}'");
@@ -77,18 +86,18 @@ pub(crate) fn create_buffer(core: &Arc<Core>, desc: &BufferDesc<'_>) -> Result<B
             });
         }
         let raw = create(core, size).map_err(|result| core.error(&what, result))?;
+        let kind = if matches!(place, Place::Staging) { core.plan.staging } else { core.plan.device };
         let allocated = match heap {
-            Some(allocation) => Ok(allocation),
-            None => Allocation::new(core, &what, size, Some(raw)).map(Arc::new),
+            Some(placed) => Ok(placed),
+            None => Allocation::new(core, &what, kind, size, Some(raw)).map(|own| (Arc::new(own), 0)),
         };
-        let offset = place.map_or(0, |(_, offset)| offset);
-        let bound = allocated.and_then(|allocation| {
+        let bound = allocated.and_then(|(allocation, offset)| {
             // SAFETY: the memory is of a type that buffers of this usage lie in, and the place is aligned and inside it.
             let bound = unsafe { core.device.bind_buffer_memory(raw, allocation.memory, offset) };
-            bound.map(|()| allocation).map_err(|result| core.error(&what, result))
+            bound.map(|()| (allocation, offset)).map_err(|result| core.error(&what, result))
         });
         match bound {
-            Ok(allocation) => {
+            Ok((allocation, offset)) => {
                 core.name(raw, label);
                 (native.raw, native.offset, native.allocation) = (raw, offset, Some(allocation));
             }

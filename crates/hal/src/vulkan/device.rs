@@ -108,7 +108,7 @@ fn info(core: &Core, options: &VulkanOptions) -> DeviceInfo {
             max_buffer_size,
             alignment: plan.alignment,
             unified_memory: memory::unified(physical, plan),
-            mapped: plan.mapped,
+            mapped: plan.device.mapped,
             resubmit: true,
             workers: physical.workers,
             gpu: Some(physical.gpu_limits()),
@@ -127,7 +127,7 @@ fn features(core: &Core, physical: &Physical, options: &VulkanOptions) -> Vec<St
         format!("subgroups of {} to {}", physical.v13.min_subgroup_size, physical.v13.max_subgroup_size),
     ];
     let [compute, transfer, _] = &core.lanes;
-    let mapped = core.plan.mapped;
+    let mapped = core.plan.device.mapped;
     let discrete = adapter.kind == AdapterKind::Discrete;
     for (has, name) in [
         (physical.cooperative_matrix, "cooperative matrices"),
@@ -221,7 +221,7 @@ impl Device for VulkanDevice {
     fn read(&self, slice: &Slice, data: &mut [u8]) -> Result<()> {
         check_length(slice, data.len())?;
         let buffer = VulkanBuffer::of(slice, self.core.id)?;
-        let near = |len: usize| self.core.plan.cached || len <= UNCACHED_READ;
+        let near = |len: usize| buffer.cached() || len <= UNCACHED_READ;
         let copy = || match buffer.host(slice).filter(|_| near(data.len())) {
             Some(from) => {
                 // SAFETY: as in `write`, with the directions exchanged.

@@ -1,7 +1,10 @@
-//! Device memory: one kind of it, counted against a budget.
+//! Memory: of the device, counted against a budget, and of the host for staging.
 //!
-//! - One memory type serves every heap and every buffer: the device's own memory *that the host sees* where that is
-//!   (nearly) all of it, as with unified memory and a resizable BAR; else plain device memory, filled through `staging`.
+//! - One memory type serves every heap and every buffer but those for staging: the device's own memory *that the host sees*
+//!   where that is (nearly) all of it, as with unified memory and a resizable BAR; else plain device memory, filled through
+//!   `staging`.
+//! - *Staging* is memory of the host, where the device has such beside its own: cached, for the sake of reads. It counts
+//!   against the budget only where there is one memory for both.
 //! - Every allocation has *addresses* of its own on the host, which no GPU knows: two slices use the same bytes when their
 //!   addresses overlap, also through buffers that alias in a heap.
 //! - The driver is asked before the budget is exceeded, where it tells (`VK_EXT_memory_budget`): drivers that overcommit
@@ -24,15 +27,26 @@ pub(crate) const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
         | vk::BufferUsageFlags::TRANSFER_DST.as_raw(),
 );
 
-/// Where memory comes from, and how much of it.
-#[derive(Debug)]
-pub(crate) struct MemoryPlan {
+/// A memory type, and what it means here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryKind {
     pub(crate) memory_type: u32,
-    heap: u32,
-    /// The host sees device memory.
+    /// The host sees it.
     pub(crate) mapped: bool,
     /// The host reads it through a cache, and so at full speed.
     pub(crate) cached: bool,
+    /// It counts against the budget.
+    counted: bool,
+}
+
+/// Where memory comes from, and how much of it.
+#[derive(Debug)]
+pub(crate) struct MemoryPlan {
+    /// Of heaps and buffers.
+    pub(crate) device: MemoryKind,
+    /// Of buffers for staging; the device's where the host sees no other.
+    pub(crate) staging: MemoryKind,
+    heap: u32,
     /// Of buffers inside a heap.
     pub(crate) alignment: u64,
     /// Bytes at most.
@@ -73,11 +87,22 @@ impl MemoryPlan {
             return Err(DeviceError::Unavailable("its driver has no device memory for buffers".into()));
         };
         let live_budget = physical.has(ash::ext::memory_budget::NAME);
-        let mut plan = Self {
+        let device = MemoryKind {
             memory_type: index as u32,
-            heap: chosen.heap_index,
             mapped: mapped.is_some(),
             cached: chosen.property_flags.contains(Flags::HOST_CACHED),
+            counted: true,
+        };
+        let staging = staging_type(types, requirements.memory_type_bits).map(|index| MemoryKind {
+            memory_type: index as u32,
+            mapped: true,
+            cached: types[index].property_flags.contains(Flags::HOST_CACHED),
+            counted: types[index].heap_index == chosen.heap_index,
+        });
+        let mut plan = Self {
+            device,
+            staging: staging.unwrap_or(device),
+            heap: chosen.heap_index,
             alignment: requirements
                 .alignment
                 .max(physical.limits.min_storage_buffer_offset_alignment)
@@ -120,13 +145,32 @@ impl MemoryPlan {
     }
 }
 
-/// A piece of device memory, returned when dropped.
+/// The best of these memory types for bytes on their way between host and device: of the host where there is such, and cached.
+pub(crate) fn staging_type(types: &[vk::MemoryType], type_bits: u32) -> Option<usize> {
+    use vk::MemoryPropertyFlags as Flags;
+    let find = |flags: Flags, not: Flags| {
+        types.iter().enumerate().position(|(i, t)| {
+            type_bits & (1 << i) != 0
+                && t.property_flags.contains(flags)
+                && !t.property_flags.intersects(not | Flags::PROTECTED)
+        })
+    };
+    let visible = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
+    find(visible | Flags::HOST_CACHED, Flags::DEVICE_LOCAL)
+        // Memory of the device is cached on the host only where it is the host's too.
+        .or_else(|| find(visible | Flags::HOST_CACHED, Flags::empty()))
+        .or_else(|| find(visible, Flags::DEVICE_LOCAL))
+        .or_else(|| find(visible, Flags::empty()))
+}
+
+/// A piece of memory, returned when dropped.
 pub(crate) struct Allocation {
     pub(crate) core: Arc<Core>,
     pub(crate) memory: vk::DeviceMemory,
     pub(crate) size: u64,
     /// First of its addresses.
     pub(crate) address: u64,
+    kind: MemoryKind,
     /// Where the host sees it; null where it does not.
     pub(crate) host: *mut u8,
 }
@@ -139,7 +183,13 @@ unsafe impl Sync for Allocation {}
 
 impl Allocation {
     /// `size` bytes; where a buffer is given, for that alone, and as many as it asks for.
-    pub(crate) fn new(core: &Arc<Core>, what: &str, size: u64, buffer: Option<vk::Buffer>) -> Result<Self> {
+    pub(crate) fn new(
+        core: &Arc<Core>,
+        what: &str,
+        kind: MemoryKind,
+        size: u64,
+        buffer: Option<vk::Buffer>,
+    ) -> Result<Self> {
         core.alive()?;
         let plan = &core.plan;
         let refused =
@@ -153,7 +203,7 @@ impl Allocation {
             }
         };
         let grown = plan.allocated.fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
-            now.checked_add(span).filter(|&sum| sum <= plan.budget)
+            now.checked_add(kind.counts(span)).filter(|&sum| sum <= plan.budget)
         });
         if grown.is_err() {
             return Err(refused(what.into()));
@@ -164,6 +214,7 @@ impl Allocation {
             memory: vk::DeviceMemory::null(),
             size: span,
             address: plan.next_address.fetch_add(span, Ordering::Relaxed),
+            kind,
             host: std::ptr::null_mut(),
         };
         if plan.allocations.fetch_add(1, Ordering::AcqRel) >= plan.max_allocations {
@@ -173,12 +224,12 @@ impl Allocation {
             )));
         }
         let free = plan.free(&core.instance.raw, core.physical.raw);
-        if free.is_some_and(|free| span > free) {
+        if free.is_some_and(|free| kind.counts(span) > free) {
             return Err(refused(what.into()));
         }
         let mut dedicated = vk::MemoryDedicatedAllocateInfo::default();
         let mut info =
-            vk::MemoryAllocateInfo::default().allocation_size(span).memory_type_index(plan.memory_type);
+            vk::MemoryAllocateInfo::default().allocation_size(span).memory_type_index(kind.memory_type);
         if let Some(buffer) = buffer {
             dedicated = dedicated.buffer(buffer);
             info = info.push_next(&mut dedicated);
@@ -190,7 +241,7 @@ impl Allocation {
             other => other,
         })?;
         core.name(allocation.memory, what);
-        if plan.mapped {
+        if kind.mapped {
             // SAFETY: the memory is host visible, and nobody else maps it.
             let host = unsafe {
                 core.device.map_memory(allocation.memory, 0, vk::WHOLE_SIZE, vk::MemoryMapFlags::empty())
@@ -198,6 +249,18 @@ impl Allocation {
             allocation.host = host.map_err(|result| core.error(what, result))?.cast();
         }
         Ok(allocation)
+    }
+
+    /// Whether the host reads it at full speed.
+    pub(crate) fn cached(&self) -> bool {
+        self.kind.cached
+    }
+}
+
+impl MemoryKind {
+    /// What so many bytes are for the budget.
+    fn counts(&self, bytes: u64) -> u64 {
+        if self.counted { bytes } else { 0 }
     }
 }
 
@@ -208,11 +271,41 @@ impl Drop for Allocation {
             unsafe { self.core.device.free_memory(self.memory, None) };
         }
         self.core.plan.allocations.fetch_sub(1, Ordering::AcqRel);
-        self.core.plan.allocated.fetch_sub(self.size, Ordering::AcqRel);
+        self.core.plan.allocated.fetch_sub(self.kind.counts(self.size), Ordering::AcqRel);
     }
 }
 
 /// Whether host and device share one memory, rather than the host looking into the device's.
 pub(crate) fn unified(physical: &Physical, plan: &MemoryPlan) -> bool {
-    plan.mapped && matches!(physical.adapter.kind, AdapterKind::Integrated | AdapterKind::Software)
+    plan.device.mapped && matches!(physical.adapter.kind, AdapterKind::Integrated | AdapterKind::Software)
+}
+
+#[cfg(test)]
+mod tests {
+    use vk::MemoryPropertyFlags as Flags;
+
+    use super::*;
+
+    const VISIBLE: Flags = Flags::from_raw(Flags::HOST_VISIBLE.as_raw() | Flags::HOST_COHERENT.as_raw());
+
+    fn chosen(types: &[Flags], type_bits: u32) -> Option<usize> {
+        let kind =
+            |(at, flags): (usize, &Flags)| vk::MemoryType { property_flags: *flags, heap_index: at as u32 };
+        staging_type(&types.iter().enumerate().map(kind).collect::<Vec<_>>(), type_bits)
+    }
+
+    #[test]
+    fn staging_is_cached_memory_of_the_host_where_there_is_such() {
+        let (local, cached) = (Flags::DEVICE_LOCAL, Flags::HOST_CACHED);
+        // A card with a resizable BAR.
+        let card = [Flags::empty(), local, VISIBLE, VISIBLE | cached, local | VISIBLE];
+        assert_eq!(chosen(&card, u32::MAX), Some(3));
+        assert_eq!(chosen(&card, 0b10111), Some(2), "where buffers cannot lie in cached memory");
+        assert_eq!(chosen(&card, 0b10011), Some(4), "where they can lie in the card's alone");
+        assert_eq!(chosen(&card, 0b00011), None);
+        // One memory for both.
+        assert_eq!(chosen(&[local | VISIBLE, local | VISIBLE | cached], u32::MAX), Some(1));
+        assert_eq!(chosen(&[local, VISIBLE | cached | Flags::PROTECTED], u32::MAX), None);
+        assert_eq!(chosen(&[local | VISIBLE | cached, VISIBLE], u32::MAX), Some(0));
+    }
 }

@@ -174,7 +174,7 @@ fn add_filler(core: &Core) -> Result<()> {
         let needs = core.device.get_buffer_memory_requirements(buffer);
         let info = vk::MemoryAllocateInfo::default()
             .allocation_size(needs.size)
-            .memory_type_index(core.plan.memory_type);
+            .memory_type_index(core.plan.device.memory_type);
         core.device.allocate_memory(&info, None).and_then(|memory| {
             let bound = core.device.bind_buffer_memory(buffer, memory, 0);
             // The device owns both from here on, bound or not.

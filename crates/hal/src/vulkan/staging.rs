@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use ash::vk;
 
-use super::buffer;
 use super::core::Core;
 use super::lane::{COPIES, barrier};
-use super::submit;
+use super::{buffer, memory, submit};
 use crate::monitor::lock;
 use crate::{DeviceError, Result};
 
@@ -216,25 +215,13 @@ impl Chunk {
     /// # Safety
     /// The chunk is empty.
     unsafe fn fill(&mut self, core: &Core) -> Result<(), vk::Result> {
-        use vk::MemoryPropertyFlags as Flags;
         let device = &core.device;
         self.buffer = buffer::create(core, CHUNK)?;
         // SAFETY: the buffer was made above; memory is bound once, and of a type that it can lie in.
         unsafe {
             let needs = device.get_buffer_memory_requirements(self.buffer);
             let types = core.physical.memory.memory_types_as_slice();
-            let find = |flags: Flags, not: Flags| {
-                types.iter().enumerate().position(|(i, t)| {
-                    needs.memory_type_bits & (1 << i) != 0
-                        && t.property_flags.contains(flags)
-                        && !t.property_flags.intersects(not)
-                })
-            };
-            let visible = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
-            let kind = find(visible | Flags::HOST_CACHED, Flags::DEVICE_LOCAL)
-                .or_else(|| find(visible | Flags::HOST_CACHED, Flags::empty()))
-                .or_else(|| find(visible, Flags::DEVICE_LOCAL))
-                .or_else(|| find(visible, Flags::empty()));
+            let kind = memory::staging_type(types, needs.memory_type_bits);
             let kind = kind.ok_or(vk::Result::ERROR_OUT_OF_HOST_MEMORY)?;
             let info =
                 vk::MemoryAllocateInfo::default().allocation_size(needs.size).memory_type_index(kind as u32);

@@ -28,13 +28,19 @@ fn memory_is_refused_where_it_was_asked_for() {
         assert!(available > 4096);
         let heap = device.create_heap(&heap).unwrap();
         device.next(Fault::BufferMemory);
-        let placed = BufferDesc { label: "slot", size: 256, place: Some((&heap, 0)) };
+        let placed = BufferDesc { label: "slot", size: 256, place: Place::Heap(&heap, 0) };
         let refused = device.create_buffer(&placed).unwrap_err();
         assert!(matches!(refused, DeviceError::OutOfMemory { requested: 256, .. }), "{refused}");
         let placed = device.create_buffer(&placed).unwrap();
-        assert_eq!((injected(&device, Fault::HeapMemory), injected(&device, Fault::BufferMemory)), (1, 1));
-        assert_eq!(device.statistics().calls(Call::CreateBuffer), 3);
-        drop((own, heap, placed));
+        // Memory for staging may be refused like any other.
+        device.next(Fault::BufferMemory);
+        let staged = BufferDesc::staging("ring", 512);
+        let refused = device.create_buffer(&staged).unwrap_err();
+        assert!(matches!(refused, DeviceError::OutOfMemory { requested: 512, .. }), "{refused}");
+        let staged = device.create_buffer(&staged).unwrap();
+        assert_eq!((injected(&device, Fault::HeapMemory), injected(&device, Fault::BufferMemory)), (1, 2));
+        assert_eq!(device.statistics().calls(Call::CreateBuffer), 5);
+        drop((own, heap, placed, staged));
         settles_at(&*device, before);
     });
 }

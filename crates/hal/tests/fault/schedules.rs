@@ -67,7 +67,7 @@ fn buffers(device: &dyn Device) -> Result<Vec<Buffer>> {
     let own = (1..BUFFERS).map(|_| device.create_buffer(&BufferDesc::own("own", size)));
     let mut all = own.collect::<Result<Vec<_>>>()?;
     let heap = device.create_heap(&HeapDesc { label: "heap", size })?;
-    all.push(device.create_buffer(&BufferDesc { label: "placed", size, place: Some((&heap, 0)) })?);
+    all.push(device.create_buffer(&BufferDesc { label: "placed", size, place: Place::Heap(&heap, 0) })?);
     Ok(all)
 }
 

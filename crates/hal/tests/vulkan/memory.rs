@@ -69,7 +69,7 @@ fn aliasing_buffers_are_one_memory() {
         let step = device.info().limits.alignment.max(256);
         let heap = device.create_heap(&HeapDesc { label: "heap", size: 2 * step }).unwrap();
         let place = |label, offset, size| {
-            device.create_buffer(&BufferDesc { label, size, place: Some((&heap, offset)) }).unwrap()
+            device.create_buffer(&BufferDesc { label, size, place: Place::Heap(&heap, offset) }).unwrap()
         };
         let (low, high, all) = (place("low", 0, step), place("high", step, step), place("all", 0, 2 * step));
         let words = step as usize / 4;
@@ -92,6 +92,62 @@ fn aliasing_buffers_are_one_memory() {
 }
 
 #[test]
+fn bytes_go_through_staging_on_both_queues() {
+    for device in both() {
+        let increments = pipeline(&*device, "increment", INCREMENT);
+        let values: Vec<u32> = (0..1_100_000).collect();
+        let x = buffer(&*device, &values);
+        let staged = device.create_buffer(&BufferDesc::staging("staged", x.size())).unwrap();
+        let up = record(&*device, "up", |e| e.copy(&staged.whole(), &x.whole()).unwrap());
+        let down = record(&*device, "down", |e| e.copy(&x.whole(), &staged.whole()).unwrap());
+        for (round, queue) in [(1, QueueKind::Transfer), (2, QueueKind::Compute)] {
+            let sent: Vec<u32> = values.iter().map(|value| value * 3 + round).collect();
+            put(&*device, &staged, &sent);
+            device.submit(queue, Submit::new(&up)).unwrap().wait(LONG).unwrap();
+            assert!(get(&*device, &x) == sent, "{queue:?}");
+            put(&*device, &x, &values);
+            device.submit(queue, Submit::new(&down)).unwrap().wait(LONG).unwrap();
+            assert!(get(&*device, &staged) == values, "{queue:?}");
+        }
+        // A kernel may use it too.
+        let small = device.create_buffer(&BufferDesc::staging("small", 1200)).unwrap();
+        put(&*device, &small, &[4; 300]);
+        let commands = record(&*device, "increment", |e| {
+            e.dispatch(&incrementing(&increments, &small.whole())).unwrap()
+        });
+        run(&*device, &commands).unwrap();
+        assert_eq!(get(&*device, &small), [5; 300]);
+        // What is under way is not touched.
+        let go = device.create_event(0).unwrap();
+        let submit = Submit { wait: &[(go.clone(), 1)], ..Submit::new(&down) };
+        let submission = device.submit(QueueKind::Transfer, submit).unwrap();
+        usage(device.read(&staged.slice(8, 4).unwrap(), &mut [0; 4]));
+        go.signal(1);
+        submission.wait(LONG).unwrap();
+    }
+}
+
+/// It counts where it is the device's memory too, and nowhere else.
+#[test]
+fn staging_counts_where_there_is_one_memory() {
+    let Some(options) = options() else { return };
+    let checked = open_with(&VulkanOptions { memory_budget: Some(64 << 20), ..options });
+    let device = &*checked;
+    let staged = device.create_buffer(&BufferDesc::staging("staged", 1 << 20)).unwrap();
+    let large = device.create_buffer(&BufferDesc::staging("large", 65 << 20));
+    if device.info().limits.unified_memory {
+        assert!(device.allocated() >= 1 << 20);
+        assert!(matches!(large, Err(DeviceError::OutOfMemory { .. })));
+    } else {
+        assert_eq!(device.allocated(), 0);
+        large.unwrap();
+    }
+    device.create_buffer(&BufferDesc::staging("nothing", 0)).unwrap();
+    drop(staged);
+    assert_eq!(device.allocated(), 0);
+}
+
+#[test]
 fn memory_is_counted_and_bounded() {
     let Some(options) = options() else { return };
     let checked = open_with(&VulkanOptions { memory_budget: Some(64 << 20), ..options });
@@ -99,7 +155,7 @@ fn memory_is_counted_and_bounded() {
     assert_eq!((device.info().limits.memory_budget, device.allocated()), (64 << 20, 0));
     let heap = device.create_heap(&HeapDesc { label: "heap", size: 32 << 20 }).unwrap();
     let alignment = device.info().limits.alignment;
-    let placed = BufferDesc { label: "placed", size: 100, place: Some((&heap, alignment)) };
+    let placed = BufferDesc { label: "placed", size: 100, place: Place::Heap(&heap, alignment) };
     let placed = device.create_buffer(&placed).unwrap();
     let own = device.create_buffer(&BufferDesc::own("own", 1000)).unwrap();
     let held = device.allocated();
@@ -141,8 +197,9 @@ fn buffers_lie_inside_their_heap_on_alignment() {
     let size = 4 * alignment + 7;
     let heap = device.create_heap(&HeapDesc { label: "heap", size }).unwrap();
     assert_eq!(heap.size(), size);
-    let place =
-        |offset, size| device.create_buffer(&BufferDesc { label: "b", size, place: Some((&heap, offset)) });
+    let place = |offset, size| {
+        device.create_buffer(&BufferDesc { label: "b", size, place: Place::Heap(&heap, offset) })
+    };
     assert!(usage(place(0, size + 1)).contains(&format!("{size} bytes")));
     assert!(usage(place(4 * alignment, 8)).contains("leaves its heap"));
     assert!(usage(place(u64::MAX, 2)).contains("leaves its heap"));

@@ -82,7 +82,7 @@ fn things_of_another_device_are_refused() {
     usage(e.copy(&x.whole(), &y.whole()));
     usage(device.write(&y.whole(), &[0; 256]));
     usage(device.read(&y.whole(), &mut [0; 256]));
-    usage(device.create_buffer(&BufferDesc { label: "p", size: 4, place: Some((&heap, 0)) }));
+    usage(device.create_buffer(&BufferDesc { label: "p", size: 4, place: Place::Heap(&heap, 0) }));
     let foreign = record(&*other, "foreign", |_| {});
     usage(device.submit(QueueKind::Compute, Submit::new(&foreign)));
     let own = record(&*device, "own", |_| {});

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use bessemer_hal::{Buffer, BufferDesc, Device, DeviceError, Heap, HeapDesc, Result};
+use bessemer_hal::{Buffer, BufferDesc, Device, DeviceError, Heap, HeapDesc, Place, Result};
 
 use super::completion::Completion;
 use super::config::{MB, MemoryPoolConfig};
@@ -311,7 +311,7 @@ impl Inner {
     }
 
     fn place(&self, label: &str, grant: Grant<Reserved>) -> Result<Lease<Memory>, Why> {
-        let place = Some((&grant.handle.heap, grant.offset));
+        let place = Place::Heap(&grant.handle.heap, grant.offset);
         match self.device.create_buffer(&BufferDesc { label, size: grant.bytes, place }) {
             Ok(buffer) => {
                 let memory = Memory { buffer, _share: None };

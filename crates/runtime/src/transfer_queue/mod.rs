@@ -17,8 +17,7 @@
 //! - *Verification is not asynchronous*: a device that waits for an event knows no checksum, and the bytes of a download may be
 //!   overwritten behind its event. So a verified transfer returns when it has been compared, and can be made again.
 //!
-//! Staging lies in memory of the device, because the device contract has no other. Without a mapping the host's part of an
-//! upload is therefore a copy of its own ([`bessemer_hal::Device::write`]), for which the caller waits; it does not wait for compute.
+//! Staging lies in memory of the host: its part of a transfer is a copy in its own memory, and the device's goes across the bus.
 
 mod config;
 mod error;

@@ -1,4 +1,4 @@
-//! The memory of the ring, and an event for each of its slots.
+//! The memory of the ring, which is the host's ([`bessemer_hal::Place::Staging`]), and an event for each of its slots.
 //!
 //! Each slot has an event of its own, because two transfers may end in another order than they were begun in: on two queues,
 //! or when one fails. One event for all would tell that the later one's value, and so the earlier one's, was reached. An
@@ -46,7 +46,7 @@ impl Staging {
         }
         // Two threads may come here at once; the memory of the slower one is dropped.
         let size = self.slot_bytes * self.events.len() as u64;
-        let made = self.device.create_buffer(&BufferDesc::own("transfer_staging", size))?;
+        let made = self.device.create_buffer(&BufferDesc::staging("transfer_staging", size))?;
         Ok(self.memory.get_or_init(|| made))
     }
 

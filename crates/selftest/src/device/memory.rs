@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bessemer_hal::{BufferDesc, Device, DeviceError, Heap, HeapDesc, QueueKind};
+use bessemer_hal::{BufferDesc, Device, DeviceError, Heap, HeapDesc, Place, QueueKind};
 use rand::Rng;
 use rand::rngs::SmallRng;
 
@@ -13,6 +13,7 @@ pub(super) const CHECKS: &[Check] = &[
     Check { name: "any_offset", run: any_offset },
     Check { name: "large_transfers", run: large_transfers },
     Check { name: "empty", run: empty },
+    Check { name: "staging", run: staging },
     Check { name: "heap_places", run: heap_places },
     Check { name: "aliases", run: aliases },
     Check { name: "heap_outlives_its_handle", run: heap_outlives_its_handle },
@@ -76,6 +77,26 @@ fn commands_for_transfer(twin: &Twin) -> bessemer_hal::Result<bessemer_hal::Comm
     record(twin.device(), "nothing", |_| Ok(()))
 }
 
+/// Up and down through memory of the host, on either queue, at any offset.
+fn staging(twin: &Twin, rng: &mut SmallRng) -> Outcome {
+    let device = twin.device();
+    let size = rng.random_range(1..400_000) * 4;
+    let staged = device.create_buffer(&BufferDesc::staging("check", size))?;
+    let target = buffer(device, &vec![0_u8; size as usize])?;
+    for queue in [QueueKind::Transfer, QueueKind::Compute] {
+        let bytes = data::bytes(rng, size as usize);
+        let offset = rng.random_range(0..size / 4) * 4;
+        device.write(&staged.whole(), &bytes)?;
+        let (from, to) = (staged.slice(offset, size - offset)?, target.slice(0, size - offset)?);
+        run(device, queue, &record(device, "up", |e| e.copy(&from, &to))?)?;
+        equal(&format!("up, {queue:?}"), &bytes[offset as usize..], &contents::<u8>(device, &to)?)?;
+        device.write(&staged.whole(), &vec![0; size as usize])?;
+        run(device, queue, &record(device, "down", |e| e.copy(&to, &from))?)?;
+        equal(&format!("down, {queue:?}"), &bytes[offset as usize..], &contents::<u8>(device, &from)?)?;
+    }
+    Ok(())
+}
+
 fn heap(twin: &Twin, size: u64) -> bessemer_hal::Result<Heap> {
     twin.device().create_heap(&HeapDesc { label: "check", size })
 }
@@ -89,7 +110,7 @@ fn heap_places(twin: &Twin, rng: &mut SmallRng) -> Outcome {
     let mut offset = 0;
     let mut buffers = Vec::new();
     for &size in &sizes {
-        let place = Some((&heap, offset));
+        let place = Place::Heap(&heap, offset);
         buffers.push(device.create_buffer(&BufferDesc { label: "placed", size, place })?);
         offset += size.next_multiple_of(alignment);
     }
@@ -111,7 +132,11 @@ fn aliases(twin: &Twin, rng: &mut SmallRng) -> Outcome {
     let heap = heap(twin, 4 * alignment)?;
     let place = |offset: u64, parts: u64| {
         let size = parts * alignment;
-        device.create_buffer(&BufferDesc { label: "alias", size, place: Some((&heap, offset * alignment)) })
+        device.create_buffer(&BufferDesc {
+            label: "alias",
+            size,
+            place: Place::Heap(&heap, offset * alignment),
+        })
     };
     let (whole, inner, last) = (place(0, 4)?, place(1, 2)?, place(3, 1)?);
     for round in 0..3 {
@@ -141,7 +166,7 @@ fn heap_outlives_its_handle(twin: &Twin, rng: &mut SmallRng) -> Outcome {
     let bytes = data::bytes(rng, 5000);
     let buffer = {
         let heap = heap(twin, 8192)?;
-        device.create_buffer(&BufferDesc { label: "placed", size: 5000, place: Some((&heap, 0)) })?
+        device.create_buffer(&BufferDesc { label: "placed", size: 5000, place: Place::Heap(&heap, 0) })?
     };
     device.write(&buffer.whole(), &bytes)?;
     let _other = heap(twin, 8192)?;
@@ -168,7 +193,7 @@ fn freed_memory_returns(twin: &Twin, rng: &mut SmallRng) -> Outcome {
     let size = rng.random_range(1 << 20..8 << 20);
     let own = device.create_buffer(&BufferDesc::own("own", size))?;
     let heap = heap(twin, size)?;
-    let placed = device.create_buffer(&BufferDesc { label: "placed", size, place: Some((&heap, 0)) })?;
+    let placed = device.create_buffer(&BufferDesc { label: "placed", size, place: Place::Heap(&heap, 0) })?;
     let during = device.allocated();
     drop((own, heap));
     let held = device.allocated();

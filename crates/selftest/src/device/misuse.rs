@@ -1,7 +1,7 @@
 //! Wrong use is refused with a value, and harms nothing.
 
 use bessemer_hal::cpu::{CpuDevice, CpuOptions};
-use bessemer_hal::{BufferDesc, Code, Device, DeviceError, HeapDesc, PipelineDesc, QueueKind, Submit};
+use bessemer_hal::{BufferDesc, Code, Device, DeviceError, HeapDesc, PipelineDesc, Place, QueueKind, Submit};
 use bessemer_kernels::{Catalog, gather::GatherRows, shaders};
 use rand::rngs::SmallRng;
 
@@ -35,7 +35,7 @@ fn places(twin: &Twin, _: &mut SmallRng) -> Outcome {
     let alignment = device.info().limits.alignment;
     let heap = device.create_heap(&HeapDesc { label: "check", size: 4 * alignment })?;
     let place = |offset: u64, size: u64| {
-        device.create_buffer(&BufferDesc { label: "placed", size, place: Some((&heap, offset)) })
+        device.create_buffer(&BufferDesc { label: "placed", size, place: Place::Heap(&heap, offset) })
     };
     refused("a buffer beyond its heap", place(alignment, 4 * alignment))?;
     refused("a buffer behind its heap", place(8 * alignment, 1))?;
@@ -118,7 +118,7 @@ fn other_devices(twin: &Twin, rng: &mut SmallRng) -> Outcome {
     let other = CpuDevice::new(&CpuOptions { threads: Some(1), memory_budget: None });
     let (ours, theirs) = (buffer(device, &[1_u8; 64])?, buffer(&*other, &[2_u8; 64])?);
     let heap = other.create_heap(&HeapDesc { label: "theirs", size: 4096 })?;
-    let place = BufferDesc { label: "placed", size: 64, place: Some((&heap, 0)) };
+    let place = BufferDesc { label: "placed", size: 64, place: Place::Heap(&heap, 0) };
     refused("a place in another device's heap", device.create_buffer(&place))?;
     refused("writing another device's buffer", device.write(&theirs.whole(), &[0; 64]))?;
     refused("reading another device's buffer", device.read(&theirs.whole(), &mut [0; 64]))?;

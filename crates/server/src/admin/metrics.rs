@@ -111,6 +111,21 @@ fn requests(page: &mut Page, stats: &EngineStats) {
         "Share of the blocks that running sequences hold, 0 to 1.",
         stats.kv_blocks_used as f64 / stats.kv_blocks_total.max(1) as f64,
     );
+    page.gauge(
+        "bessemer_prefix_cache_blocks",
+        "Blocks that are kept for later requests.",
+        stats.kv_blocks_cached as f64,
+    );
+    page.counter(
+        "bessemer_prefix_cache_queries_total",
+        "Tokens of prompts that were looked up in the prefix cache.",
+        stats.prefix_cache_queries,
+    );
+    page.counter(
+        "bessemer_prefix_cache_hits_total",
+        "Tokens of prompts that were there.",
+        stats.prefix_cache_hits,
+    );
 }
 
 fn optimizations(page: &mut Page, stats: &OptimizationStats, engine: Option<&EngineStats>) {

@@ -55,7 +55,6 @@ pub const GENERATION: &[Passive] = &[
     Passive { name: "store", allows: Allows::Only(false) },
     // Of llama.cpp: whether earlier prompts may be used again.
     anything("cache_prompt"),
-    anything("cache_salt"),
     anything("priority"),
     anything("request_id"),
     empty("allowed_token_ids"),

@@ -71,12 +71,21 @@ pub struct TokenUsage {
     pub completion_tokens: usize,
     /// Of both.
     pub total_tokens: usize,
+    /// What was special about those of the prompts.
+    pub prompt_tokens_details: PromptTokensDetails,
+}
+
+/// What was special about the tokens of prompts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PromptTokensDetails {
+    /// Those that the prefix cache had; of each prompt, as its first choice found them.
+    pub cached_tokens: usize,
 }
 
 impl TokenUsage {
     /// The usage of a request whose prompts have `prompt` tokens.
     pub fn of_prompt(prompt: usize) -> Self {
-        Self { prompt_tokens: prompt, completion_tokens: 0, total_tokens: prompt }
+        Self { prompt_tokens: prompt, total_tokens: prompt, ..Self::default() }
     }
 
     /// Adds a choice's output.

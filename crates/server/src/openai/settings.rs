@@ -36,6 +36,8 @@ pub struct Settings {
     pub stop_tokens: Vec<u32>,
     /// Go on through the model's own end tokens.
     pub ignore_end: bool,
+    /// Whom the request shares the prefix cache with.
+    pub cache_salt: Option<String>,
     /// Choices for each prompt.
     pub n: usize,
     /// How the answer travels.
@@ -70,6 +72,7 @@ impl Settings {
             stop: stop(fields)?,
             stop_tokens: stop_tokens(fields)?,
             ignore_end: fields.boolean("ignore_eos")?.unwrap_or(false),
+            cache_salt: fields.string("cache_salt")?,
             n: usize::try_from(n).unwrap_or(1),
             delivery: delivery(fields)?,
         })

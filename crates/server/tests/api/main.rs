@@ -4,6 +4,7 @@ mod chat;
 mod client;
 mod completions;
 mod life;
+mod prefix_cache;
 mod protocol;
 mod stream;
 mod traces;

@@ -39,8 +39,8 @@ pub fn run(mut options: EngineOptions, prompt: usize, generate: usize, json: boo
     let profile = Arc::new(Profile::default());
     options.profile = Some(profile.clone());
     let Loaded { engine, .. } = load(options)?;
-    let prefill = Workload { prompt, generate: 1, batch: 1 };
-    let decode = Workload { prompt: 1, generate, batch: 1 };
+    let prefill = Workload { prompt, shared: 0, generate: 1, batch: 1 };
+    let decode = Workload { prompt: 1, shared: 0, generate, batch: 1 };
     // Pipelines are built at their first launch.
     prefill.run(&engine, 0)?;
     decode.run(&engine, 0)?;

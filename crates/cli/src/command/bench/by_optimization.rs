@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use super::Settings;
 use super::host::Host;
-use super::measure::Workload;
 use super::spread::Spread;
 use crate::progress;
 
@@ -129,8 +128,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
 
 /// Runs all configurations in turn, as often as the settings say.
 pub fn run(engine: &Engine, settings: &Settings) -> anyhow::Result<Vec<Configuration>> {
-    let prefill = Workload { prompt: settings.prompt_tokens, generate: 1, batch: settings.batch };
-    let decode = Workload { prompt: settings.depth, generate: settings.gen_tokens, batch: settings.batch };
+    let [prefill, decode] = settings.workloads();
     let stats = || engine.optimization_stats().ok_or_else(|| anyhow::anyhow!("the engine has no device"));
     let mut all: Vec<Samples> = CONFIGURATIONS.iter().map(|_| Samples::default()).collect();
     let runs = settings.warm_up + settings.repeat;

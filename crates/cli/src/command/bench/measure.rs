@@ -14,6 +14,8 @@ use rand::{Rng, SeedableRng};
 pub struct Workload {
     /// Tokens of each prompt.
     pub prompt: usize,
+    /// Tokens of it that are the same whatever the seed.
+    pub shared: usize,
     /// Tokens that each request generates.
     pub generate: usize,
     /// Requests.
@@ -33,9 +35,14 @@ impl Workload {
     /// Sends the requests and notes when their tokens come.
     pub fn run(&self, engine: &Engine, seed: u64) -> anyhow::Result<Run> {
         let vocab = u32::try_from(engine.info().vocab)?;
-        let mut random = SmallRng::seed_from_u64(seed);
+        let (mut common, mut own) = (SmallRng::seed_from_u64(u64::MAX), SmallRng::seed_from_u64(seed));
+        let shared: Vec<u32> =
+            (0..self.shared.min(self.prompt)).map(|_| common.random_range(0..vocab)).collect();
         let prompts: Vec<Vec<u32>> = (0..self.batch)
-            .map(|_| (0..self.prompt).map(|_| random.random_range(0..vocab)).collect())
+            .map(|_| {
+                let rest = (shared.len()..self.prompt).map(|_| own.random_range(0..vocab));
+                shared.iter().copied().chain(rest).collect()
+            })
             .collect();
         let runtime = tokio::runtime::Builder::new_current_thread().build().context("no runtime")?;
         let start = Instant::now();

@@ -22,6 +22,12 @@ pub fn serving(page: &mut Page, model: &str, engine: &EngineStats, serving: &Ser
         ("vllm:prompt_tokens_total", "Tokens of prompts.", engine.prompt_tokens),
         ("vllm:generation_tokens_total", "Tokens generated.", engine.generated_tokens),
         ("vllm:num_preemptions_total", "Times a running sequence lost its blocks.", engine.preemptions),
+        (
+            "vllm:prefix_cache_queries_total",
+            "Tokens of prompts that were looked up in the prefix cache.",
+            engine.prefix_cache_queries,
+        ),
+        ("vllm:prefix_cache_hits_total", "Tokens of prompts that were there.", engine.prefix_cache_hits),
     ] {
         page.family(name, "counter", help);
         page.sample(name, &model, value);
