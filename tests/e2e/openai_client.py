@@ -248,7 +248,8 @@ class Narrow(ServerCase):
     def test_client_retries(self):
         stream = self.endless()
         threading.Timer(0.5, stream.close).start()
-        answer = openai.OpenAI(**options(self.server, max_retries=5)).completions.create(model=MODEL, prompt="Once", max_tokens=2)
+        patient = openai.OpenAI(**options(self.server, max_retries=5))
+        answer = patient.completions.create(model=MODEL, prompt="Once", max_tokens=2)
         self.assertTrue(answer.choices)
 
 

@@ -117,11 +117,11 @@ fn bench_tells_what_each_optimisation_saves() {
     let names: Vec<_> = configurations.iter().map(|one| one["configuration"].as_str().unwrap()).collect();
     assert_eq!(names, ["baseline", "memory_pool", "blit_queue", "command_ring", "all_optimizations"]);
     assert!(figure(0, "allocation_us_per_step") > 0.0);
-    for at in 0..names.len() {
+    for (at, name) in names.iter().enumerate() {
         let share = figure(at, "allocation_share");
-        assert!((0.0..1.0).contains(&share) && (at > 0 || share > 0.0), "{}: {share}", names[at]);
+        assert!((0.0..1.0).contains(&share) && (at > 0 || share > 0.0), "{name}: {share}");
         let ratio = figure(at, "allocation_us_per_step") / figure(0, "allocation_us_per_step");
-        assert!((figure(at, "allocation_ratio") - ratio).abs() < 1e-9, "{}", names[at]);
+        assert!((figure(at, "allocation_ratio") - ratio).abs() < 1e-9, "{name}");
     }
     assert_eq!(figure(0, "allocation_ratio"), 1.0);
     assert!(figure(4, "allocation_ratio") < 0.5, "recordings are kept, and so is their memory");

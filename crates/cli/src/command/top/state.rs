@@ -153,7 +153,7 @@ mod tests {
                  p95 0.88 ×",
                 "rollout: rolled back, stage 2 of 3, 0 % of the requests",
                 "blit_queue has failed and is off: it timed out",
-                "command_buffer_ring was rolled back for p95, 2 times",
+                "command_buffer_ring was rolled back for p95 (2 ×)",
                 "last decision: guard, roll back: 0.81 × plain",
             ]
         );
