@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::command;
-use crate::logging::LoggingArguments;
+use crate::logging::{LogFormat, LoggingArguments};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -32,6 +32,8 @@ Environment:
   METAL_OPTIMIZATIONS_ENABLED
                         false, true or auto; and so for every key of the configuration, such as
                         METAL_OPTIMIZATIONS_MEMORY_POOL_NUM_HEAPS and, for `bessemer serve`, BESSEMER_PORT
+  OTEL_EXPORTER_OTLP_ENDPOINT
+                        where `bessemer serve` sends traces, where --otlp-endpoint is not given
   HF_HOME, HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HF_HUB_CACHE
                         as in the tools of Hugging Face";
 
@@ -72,6 +74,16 @@ impl Command {
             Self::Soak(command) => command.log_level(),
             _ => "warn",
         }
+    }
+
+    /// In which form; `given` is what was typed. Of the server the configuration has a say, too.
+    pub fn log_format(&mut self, given: Option<LogFormat>) -> LogFormat {
+        let configured = match self {
+            Self::Serve(serve) => serve.log_format(given),
+            Self::Config(config) => config.log_format(given),
+            _ => None,
+        };
+        given.or(configured).unwrap_or_default()
     }
 
     /// Does it.

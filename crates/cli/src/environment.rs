@@ -9,6 +9,13 @@ pub const ADMIN_TOKEN: &str = "BESSEMER_ADMIN_TOKEN";
 /// What is logged.
 pub const LOG: &str = "BESSEMER_LOG";
 
+/// Collectors of traces, as OpenTelemetry names them; the exporter reads the value, and further variables that begin with
+/// `OTEL_`, by itself.
+const COLLECTORS: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"];
+
+/// `true`: nothing is traced, whatever else is said.
+const NO_TRACES: &str = "OTEL_SDK_DISABLED";
+
 /// Beginnings of the names that may set keys of the configuration.
 const SETTINGS: [&str; 2] = ["BESSEMER_", "METAL_"];
 
@@ -27,6 +34,22 @@ pub fn settings() -> anyhow::Result<Vec<(String, String)>> {
         settings.push((name.to_owned(), value.to_owned()));
     }
     Ok(settings)
+}
+
+/// Whether a collector of traces is named.
+///
+/// # Errors
+/// When the value is not UTF-8.
+pub fn names_a_collector() -> anyhow::Result<bool> {
+    COLLECTORS.iter().try_fold(false, |found, name| Ok(found || variable(name)?.is_some()))
+}
+
+/// Whether traces are switched off.
+///
+/// # Errors
+/// When the value is not UTF-8.
+pub fn forbids_traces() -> anyhow::Result<bool> {
+    Ok(variable(NO_TRACES)?.is_some_and(|value| value.eq_ignore_ascii_case("true")))
 }
 
 /// The value of `name`, if it is set.

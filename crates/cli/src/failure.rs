@@ -10,7 +10,7 @@ pub fn report(error: &anyhow::Error) -> ExitCode {
     if error.chain().any(|cause| cause.is::<Closed>()) {
         return ExitCode::SUCCESS;
     }
-    crate::output::note(&format!("error: {}", message(error)));
+    crate::output::note_error(&format!("error: {}", message(error)));
     ExitCode::FAILURE
 }
 

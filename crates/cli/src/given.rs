@@ -67,6 +67,7 @@ fn present(given: &mut Given, path: &'static str, present: bool) {
     value(given, path, present.then_some(true).as_ref());
 }
 
-fn name(flag: impl ValueEnum) -> String {
+/// What a flag with few values is called as it was typed.
+pub fn name(flag: impl ValueEnum) -> String {
     flag.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }

@@ -30,9 +30,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 fn main() -> ExitCode {
-    let arguments = arguments::Arguments::parse();
-    let outcome =
-        arguments.logging.start(arguments.command.log_level()).and_then(|()| arguments.command.run());
+    let mut arguments = arguments::Arguments::parse();
+    let format = arguments.command.log_format(arguments.logging.log_format);
+    let level = arguments.command.log_level();
+    let outcome = arguments.logging.start(format, level).and_then(|()| arguments.command.run());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error),

@@ -4,8 +4,14 @@
 //! command, cancels what it was doing, and is not reported.
 
 use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+
+/// What notes are logged as, where the log is for programs.
+pub const NOTE: &str = "bessemer::note";
+
+static LOGGED: AtomicBool = AtomicBool::new(false);
 
 /// The reader of standard output has left.
 #[derive(Debug)]
@@ -38,7 +44,25 @@ pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     print_line(&serde_json::to_string_pretty(value)?)
 }
 
+/// Notes go into the log from now on, because each line on standard error is to be one of the log.
+pub fn notes_are_logged() {
+    LOGGED.store(true, Ordering::Relaxed);
+}
+
 /// Writes a line to standard error. That nobody reads it is no reason to stop.
 pub fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    if LOGGED.load(Ordering::Relaxed) {
+        tracing::info!(target: NOTE, "{text}");
+    } else {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+}
+
+/// As [`note`], for what ends the program.
+pub fn note_error(text: &str) {
+    if LOGGED.load(Ordering::Relaxed) {
+        tracing::error!(target: NOTE, "{text}");
+    } else {
+        note(text);
+    }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 use clap::builder::{NonEmptyStringValueParser, PossibleValue, PossibleValuesParser};
 
 use crate::given::{self, Given};
+use crate::logging::LogFormat;
 use crate::model_arguments::{EngineArguments, Switch};
 use crate::{config_file, environment};
 
@@ -40,6 +41,13 @@ pub struct ServeArguments {
     /// Seconds that running requests may go on after the signal to end [default: 30].
     #[arg(long, value_name = "SECONDS")]
     pub drain_timeout: Option<u32>,
+    /// OpenTelemetry collector that takes traces, such as http://localhost:4318 [default: OTEL_EXPORTER_OTLP_ENDPOINT, else
+    /// no traces].
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    pub otlp_endpoint: Option<String>,
+    /// `--log-format`, which is a flag of every command.
+    #[arg(skip)]
+    pub log_format: Option<LogFormat>,
     #[command(flatten)]
     pub admin: AdminArguments,
     #[command(flatten)]
@@ -96,6 +104,8 @@ impl ServeArguments {
         given::value(&mut given, "cors", (!self.cors.is_empty()).then(|| self.cors.join(",")).as_ref());
         given::value(&mut given, "max_queue", self.max_queue.as_ref());
         given::value(&mut given, "drain_timeout", self.drain_timeout.as_ref());
+        given::value(&mut given, "tracing.otlp_endpoint", self.otlp_endpoint.as_ref());
+        given::value(&mut given, "log.format", self.log_format.map(given::name).as_ref());
         let AdminArguments { enabled, host, port, token } = &self.admin;
         given::switch(&mut given, "admin.enabled", *enabled);
         given::value(&mut given, "admin.host", host.as_ref());

@@ -42,6 +42,8 @@ fn section(description: &str) -> Json {
 fn about_section(name: &str) -> &'static str {
     match name {
         "admin" => "The listener for the operator: configuration, statistics, metrics, health.",
+        "log" => "What the server says of itself.",
+        "tracing" => "Traces of requests.",
         "metal_optimizations" => "Memory pool, transfer queue and command ring.",
         "memory_pool" => "Transient memory from heaps that are reserved once.",
         "blit_queue" => "Transfers beside compute.",

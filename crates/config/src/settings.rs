@@ -18,6 +18,10 @@ pub struct Settings {
     pub server: ServerSettings,
     /// The listener for its operator.
     pub admin: AdminSettings,
+    /// What it says of itself.
+    pub log: LogSettings,
+    /// Where traces go.
+    pub tracing: TracingSettings,
     /// `metal_optimizations`, as the engine takes it.
     pub optimizations: Optimizations,
     /// Whether `/metrics` tells of the three optimisations.
@@ -38,6 +42,8 @@ impl Default for Settings {
             engine: EngineSettings::default(),
             server: ServerSettings::default(),
             admin: AdminSettings::default(),
+            log: LogSettings::default(),
+            tracing: TracingSettings::default(),
             optimizations: Optimizations::default(),
             expose_metrics: true,
             auto_rollback: AutoRollback::default(),
@@ -183,6 +189,26 @@ impl Default for AdminSettings {
     fn default() -> Self {
         Self { enabled: true, host: "127.0.0.1".to_owned(), port: 9464, token: None }
     }
+}
+
+/// The log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogSettings {
+    /// `text` or `json`.
+    pub format: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: "text".to_owned() }
+    }
+}
+
+/// Traces of requests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TracingSettings {
+    /// The OpenTelemetry collector that takes them, by OTLP over HTTP.
+    pub otlp_endpoint: Option<String>,
 }
 
 /// Going back to the plain path by itself.

@@ -9,6 +9,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::logging::LogFormat;
 use crate::serve_arguments::ServeArguments;
 use crate::{config_file, output};
 
@@ -76,6 +77,16 @@ struct Init {
 }
 
 impl Config {
+    /// Takes what was typed for the server's log, too; its own is always text where nothing was typed.
+    pub fn log_format(&mut self, given: Option<LogFormat>) -> Option<LogFormat> {
+        match &mut self.action {
+            Action::Check(check) => check.serve.log_format = given,
+            Action::Show(show) => show.serve.log_format = given,
+            Action::Schema(_) | Action::Init(_) => {}
+        }
+        None
+    }
+
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
         match self.action {

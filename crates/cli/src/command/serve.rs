@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use bessemer_server::{Control, Cors, ServerOptions};
-use clap::Args;
+use bessemer_server::{Control, Cors, ServerOptions, Traces};
+use clap::{Args, ValueEnum};
 
+use crate::logging::LogFormat;
 use crate::model_arguments::{Loaded, engine_options, load};
 use crate::operator::{self, Listener};
-use crate::output;
 use crate::serve_arguments::ServeArguments;
+use crate::{environment, output};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -32,6 +33,14 @@ pub struct Serve {
 }
 
 impl Serve {
+    /// The form of the log that the configuration asks for; `given` is what was typed. A configuration that is wrong asks
+    /// for none: that it is wrong is told by [`Serve::run`].
+    pub fn log_format(&mut self, given: Option<LogFormat>) -> Option<LogFormat> {
+        self.arguments.log_format = given;
+        let configuration = self.arguments.configuration().ok()?;
+        LogFormat::from_str(&configuration.settings().log.format, false).ok()
+    }
+
     /// Does it.
     pub fn run(self) -> anyhow::Result<()> {
         let configuration = self.arguments.configuration()?;
@@ -44,7 +53,8 @@ impl Serve {
         }
         let engine_options = engine_options(configuration.settings())?;
         let control = Control::new(configuration).context("the threads of the server cannot be started")?;
-        let options = server_options(&control);
+        let options = server_options(&control)?;
+        let traces = options.traces.clone();
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -78,12 +88,16 @@ impl Serve {
                 operator.close().await;
             }
             served.map_err(anyhow::Error::from)
-        })
+        })?;
+        if let Some(traces) = traces {
+            traces.shutdown();
+        }
+        Ok(())
     }
 }
 
 /// What a configuration means for the server, whose answers the operator is told of.
-fn server_options(control: &Control) -> ServerOptions {
+fn server_options(control: &Control) -> anyhow::Result<ServerOptions> {
     let configuration = control.configuration();
     let server = &configuration.settings().server;
     let cors = match server.cors.as_slice() {
@@ -91,7 +105,7 @@ fn server_options(control: &Control) -> ServerOptions {
         origins if origins.iter().any(|origin| origin == "*") => Cors::Any,
         origins => Cors::Origins(origins.to_vec()),
     };
-    ServerOptions {
+    Ok(ServerOptions {
         host: server.host.clone(),
         port: server.port,
         api_key: server.api_key.as_ref().map(|key| key.reveal().to_owned()),
@@ -99,6 +113,15 @@ fn server_options(control: &Control) -> ServerOptions {
         cors,
         drain_timeout: Duration::from_secs(server.drain_timeout.into()),
         meter: control.meter().clone(),
+        traces: traces(configuration.settings().tracing.otlp_endpoint.as_deref())?,
         ..ServerOptions::default()
+    })
+}
+
+/// Where traces go, if anywhere: to the collector of the configuration, else to that of the environment.
+fn traces(endpoint: Option<&str>) -> anyhow::Result<Option<Traces>> {
+    if environment::forbids_traces()? || endpoint.is_none() && !environment::names_a_collector()? {
+        return Ok(None);
     }
+    Ok(Some(Traces::to(endpoint)?))
 }

@@ -138,5 +138,15 @@ pub(super) fn program() -> Vec<Key> {
         Key::new("admin.token", Secret, at!(admin.token), "token that its clients must send")
             .or("whoever reaches a loopback address may use it")
             .flag("--admin-token"),
+        Key::new("log.format", Name(&["text", "json"]), at!(log.format), "form of the log on standard error")
+            .flag("--log-format"),
+        Key::new(
+            "tracing.otlp_endpoint",
+            Text,
+            at!(tracing.otlp_endpoint),
+            "collector of OpenTelemetry that takes traces, by OTLP over HTTP, such as http://localhost:4318",
+        )
+        .or("OTEL_EXPORTER_OTLP_ENDPOINT, else no traces")
+        .flag("--otlp-endpoint"),
     ]
 }
