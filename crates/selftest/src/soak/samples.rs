@@ -110,8 +110,11 @@ impl Samples {
             plateau("device", &|sample| Some(sample.device.saturating_sub(sample.pool)), DEVICE),
             plateau("buffers", &|sample| Some(sample.buffers), DEVICE),
         ];
-        for owner in Owner::ALL.into_iter().filter(|owner| *owner != Owner::Workspace) {
-            all.push(plateau(&owner.to_string(), &|sample| Some(sample.owners.of(owner)), DEVICE));
+        // Blocks go to and fro between the KV cache and the prefix cache in it: together they are what was allocated.
+        let blocks: &[Owner] = &[Owner::KvCache, Owner::PrefixCache];
+        for (what, owners) in [("weights", &[Owner::Weights][..]), ("KV cache", blocks)] {
+            let bytes = |sample: &Sample| owners.iter().map(|owner| sample.owners.of(*owner)).sum::<u64>();
+            all.push(plateau(what, &|sample| Some(bytes(sample)), DEVICE));
         }
         all.into_iter().flatten().collect()
     }
