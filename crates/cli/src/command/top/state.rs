@@ -30,8 +30,7 @@ pub fn lines(stats: &Stats) -> Vec<Line<'static>> {
     for rollback in stats.items("/metal_optimizations/rollbacks") {
         if let (Some(feature), Some(reason)) = (rollback.text("/feature"), rollback.text("/reason")) {
             let times = rollback.number("/count").unwrap_or(1.0);
-            lines
-                .push(Line::styled(format!("{feature} was rolled back for {reason} ({times:.0} ×)"), BAD));
+            lines.push(Line::styled(format!("{feature} was rolled back for {reason} ({times:.0} ×)"), BAD));
         }
     }
     if let Some(decision) = stats.items("/metal_optimizations/decisions").last() {
